@@ -1,0 +1,10 @@
+//! Teamster: one head sends tasks over TCP to many workers; no task is ever lost.
+#![warn(missing_docs)]
+
+pub mod frame;
+pub mod kernel;
+pub mod limits;
+pub mod payload;
+pub mod rng;
+pub mod role;
+pub mod time;

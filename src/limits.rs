@@ -1,0 +1,73 @@
+//! Every limit and time-out of Teamster, in one place.
+//!
+//! What it is: the constants that bound queues, buffers and waits, each with its unit in its name.
+//! What it is not: configuration; the few that a flag may change are defaults here.
+//!
+//! Invariant: every reading budget and every byte bound exceeds one whole frame of the default size.
+
+use crate::time::Duration;
+
+/// Largest task input or output unless `--payload-max` says otherwise.
+pub const PAYLOAD_BYTES_DEFAULT: usize = 1 << 20;
+/// Largest value `--payload-max` accepts.
+pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// Largest frame body before the greeting is done: strangers get no more of our memory.
+pub const GREETING_BYTES_MAX: usize = 256;
+/// Longest error text that travels in an outcome or a refusal; longer ones are cut.
+pub const REASON_BYTES_MAX: usize = 4096;
+
+/// Tasks one session may hold at a worker.
+pub const CREDIT_TASKS: u32 = 4096;
+/// Input bytes one session may hold at a worker.
+pub const CREDIT_BYTES: u32 = 16 << 20;
+/// Bytes waiting to be written to one connection: this, or one frame if that is larger.
+pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
+/// A worker stops starting attempts of a session with more than this unsent ...
+pub const OUTBOX_BYTES_HIGH: usize = 1 << 20;
+/// ... and starts them again below this. The gap saves a pool lock per frame.
+pub const OUTBOX_BYTES_LOW: usize = 256 << 10;
+/// Output bytes finished in the pool and not yet taken by the reactor, per session; at it the pool
+/// starts no further attempt of that session.
+pub const FINISHED_BYTES_MAX: usize = 1 << 20;
+/// Connections a worker serves at once.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
+pub const WINDOW_TASKS: usize = 65_536;
+/// Bytes of inputs and outputs the head may hold for open tasks.
+pub const WINDOW_BYTES: usize = 16 << 20;
+/// Result bytes handed to the output thread and not yet written; at it delivery pauses.
+pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes read from one connection per turn before the others get theirs.
+pub const READ_BUDGET_BYTES: usize = 64 << 10;
+/// Size of the one read buffer that all connections of a reactor share.
+pub const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Connections accepted per turn before sockets already open get theirs.
+pub const ACCEPTS_PER_TURN: usize = 16;
+
+/// A TCP connection, name look-up included, must stand within this.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Opening and greeting must be complete within this.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which a peer is asked for a sign of life.
+pub const PING_AFTER: Duration = Duration::from_secs(3);
+/// Silence after which a worker is lost: its tasks go elsewhere, its connection stays.
+pub const LOST_AFTER: Duration = Duration::from_secs(10);
+/// Silence after which the connection is closed as well.
+pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
+/// A frame that has begun must gain `PROGRESS_BYTES` in this time, or be complete.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// See `PROGRESS_TIMEOUT`.
+pub const PROGRESS_BYTES: usize = 64 << 10;
+/// First wait before a worker is dialled again ...
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// ... doubling up to this.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long accepting pauses when the process is out of descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Without any usable worker for so long the head gives up (`--give-up`).
+pub const GIVE_UP_DEFAULT: Duration = Duration::from_secs(60);
+
+/// TCP port of a worker when none is named.
+pub const PORT_DEFAULT: u16 = 5000;

@@ -1,0 +1,220 @@
+//! The boundary between the pure roles and everything that touches the world.
+//!
+//! What it is: the events a role is told, the sink it answers into, and the names both share. What
+//! it is not: code that does anything. The reactor and the simulator are the two drivers of a
+//! [`Role`]; neither knows which role it drives.
+//!
+//! Invariant: a role is a pure function of its events and their times. The sink is write-only, so a
+//! recorded list of events replays a run exactly.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::frame::{Frame, FrameError, Status};
+use crate::kernel::Kernel;
+use crate::payload::Payload;
+use crate::time::Time;
+
+/// One connection, for as long as it lives. Slots are reused, generations never, so that a late
+/// timer or completion cannot reach a stranger in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Index into the driver's table of connections.
+    pub slot: u32,
+    /// Which of the connections that used the slot.
+    pub generation: u32,
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// One try of one task. Unique in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// The task's number, from 0 in the order of the input.
+    pub task: u64,
+    /// Counts the task's attempts from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.task, self.number)
+    }
+}
+
+/// What the pool says of an attempt that ran.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    /// The session that sent it.
+    pub conn: ConnId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// How it ended.
+    pub status: Status,
+    /// The output, or the error's text.
+    pub output: Payload,
+    /// Length of the input it had.
+    pub input_bytes: u32,
+    /// How long the kernel ran, in microseconds; `u32::MAX` if longer.
+    pub run_us: u32,
+}
+
+/// Why a connection is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The role asked for it.
+    Asked,
+    /// The peer closed its side.
+    Peer,
+    /// The transport failed; the operating system's words.
+    Broken(String),
+    /// The peer sent something that is not the protocol.
+    Protocol(FrameError),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Asked => f.write_str("closed by this side"),
+            CloseReason::Peer => f.write_str("closed by the other side"),
+            CloseReason::Broken(text) => f.write_str(text),
+            CloseReason::Protocol(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What a role is told.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A connection stands: one that was dialled (and as which number), or an accepted one.
+    Opened {
+        /// Its name from now on.
+        conn: ConnId,
+        /// The argument of [`Sink::dial`], or `None` if the peer dialled.
+        dial: Option<u32>,
+        /// The peer, for messages.
+        peer: &'a str,
+    },
+    /// A dial came to nothing.
+    DialFailed {
+        /// The argument of [`Sink::dial`].
+        dial: u32,
+        /// In words.
+        reason: &'a str,
+    },
+    /// Bytes arrived, whether or not they complete a frame; at most once per connection and turn,
+    /// before the frames.
+    Heard {
+        /// From where.
+        conn: ConnId,
+    },
+    /// A frame arrived.
+    Frame {
+        /// From where.
+        conn: ConnId,
+        /// What.
+        frame: Frame<'a>,
+    },
+    /// So many bytes of what was sent have gone to the transport (the opening is not counted).
+    Sent {
+        /// To where.
+        conn: ConnId,
+        /// How many.
+        bytes: usize,
+    },
+    /// The connection is no more.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The pool finished an attempt.
+    Completed(Completion),
+    /// So many bytes of what was written have reached the output.
+    Written {
+        /// How many.
+        bytes: usize,
+    },
+    /// The output takes nothing further.
+    OutputFailed {
+        /// Its reader has gone away (`head | head -5`), which is no error.
+        reader_gone: bool,
+    },
+}
+
+/// What a role answers. Calls take effect in their order; none gives anything back.
+pub trait Sink {
+    /// Dials target number `dial`; answered by one `Opened` or `DialFailed`.
+    fn dial(&mut self, dial: u32);
+    /// Appends a frame to a connection's outbox.
+    fn send(&mut self, conn: ConnId, frame: Frame<'_>);
+    /// Closes a connection once its outbox is written. Of it follows only its `Closed`.
+    fn close(&mut self, conn: ConnId);
+    /// Gives an attempt to the pool; answered by one `Completed` unless revoked.
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, kernel: &Arc<dyn Kernel>, input: &[u8]);
+    /// Drops what the pool has not started of a session and asks its running kernels to stop.
+    fn revoke(&mut self, conn: ConnId);
+    /// Whether the pool may start attempts of a session.
+    fn pause(&mut self, conn: ConnId, paused: bool);
+    /// Appends to the output; answered by `Written` in pieces.
+    fn write(&mut self, bytes: &[u8]);
+    /// Ends the driver after this turn.
+    fn exit(&mut self, exit: Exit);
+}
+
+/// How the head ends: its documented exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Every task done.
+    Done,
+    /// Some task failed for good, or results differ from the serial run.
+    Failed,
+    /// Bad usage.
+    Usage,
+    /// No worker could be used.
+    NoWorker,
+    /// The output could not be written, or no socket be opened.
+    Output,
+    /// The reader of standard output went away.
+    ReaderGone,
+}
+
+impl Exit {
+    /// The process' exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NoWorker => 3,
+            Exit::Output => 5,
+            Exit::ReaderGone => 141,
+        }
+    }
+}
+
+/// A state machine without sockets, clock or threads.
+///
+/// # What a driver promises
+/// 1. Every [`Sink::dial`] gets exactly one [`Event::Opened`] or [`Event::DialFailed`].
+/// 2. Every `Opened` gets exactly one [`Event::Closed`].
+/// 3. After `Closed` nothing of that connection follows.
+/// 4. The events of one connection arrive in order.
+/// 5. `now` never goes back and is read once per turn.
+///
+/// A turn is any number of `handle`, then `handle_timeout` if a deadline has passed, then `flush`.
+pub trait Role {
+    /// Takes note of an event; answers only what cannot wait.
+    fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink);
+    /// Does the work of the turn: delivers results, assigns tasks.
+    fn flush(&mut self, now: Time, out: &mut impl Sink);
+    /// When [`Role::handle_timeout`] wants to be called next. Calling early is harmless.
+    fn next_deadline(&self) -> Option<Time>;
+    /// Does what is due. Afterwards `next_deadline()` is `None` or later than `now`.
+    fn handle_timeout(&mut self, now: Time, out: &mut impl Sink);
+}
