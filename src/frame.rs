@@ -456,6 +456,11 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The beginning of an error text that may travel.
+pub fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(crate::limits::REASON_BYTES_MAX)]
+}
+
 fn fill_attempt(body: &mut [u8], attempt: Attempt) {
     BigEndian::write_u64(&mut body[field::TASK_NUMBER], attempt.task);
     BigEndian::write_u32(&mut body[field::TASK_ATTEMPT], attempt.number);

@@ -1,10 +1,17 @@
 //! Teamster: one head sends tasks over TCP to many workers; no task is ever lost.
 #![warn(missing_docs)]
 
+pub mod conns;
+pub mod depth;
 pub mod frame;
+pub mod head;
 pub mod kernel;
+pub mod lanes;
 pub mod limits;
 pub mod payload;
 pub mod rng;
 pub mod role;
+pub mod scheduler;
+pub mod silence;
 pub mod time;
+pub mod worker;

@@ -29,6 +29,8 @@ pub const OUTBOX_BYTES_LOW: usize = 256 << 10;
 /// Output bytes finished in the pool and not yet taken by the reactor, per session; at it the pool
 /// starts no further attempt of that session.
 pub const FINISHED_BYTES_MAX: usize = 1 << 20;
+/// A pool thread takes no more attempts at once than run in this time.
+pub const CHUNK_TIME: Duration = Duration::from_millis(1);
 /// Connections a worker serves at once.
 pub const CONNECTIONS_MAX: usize = 64;
 
@@ -56,10 +58,9 @@ pub const PING_AFTER: Duration = Duration::from_secs(3);
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Silence after which the connection is closed as well.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
-/// A frame that has begun must gain `PROGRESS_BYTES` in this time, or be complete.
-pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// See `PROGRESS_TIMEOUT`.
-pub const PROGRESS_BYTES: usize = 64 << 10;
+/// So long after the start no worker that was not heard from yet keeps the others from getting tasks
+/// ahead.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
 /// First wait before a worker is dialled again ...
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.

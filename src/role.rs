@@ -155,9 +155,11 @@ pub trait Sink {
     fn send(&mut self, conn: ConnId, frame: Frame<'_>);
     /// Closes a connection once its outbox is written. Of it follows only its `Closed`.
     fn close(&mut self, conn: ConnId);
+    /// Tells the pool which kernel the attempts of a session run. Once, before the first.
+    fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>);
     /// Gives an attempt to the pool; answered by one `Completed` unless revoked.
-    fn submit(&mut self, conn: ConnId, attempt: Attempt, kernel: &Arc<dyn Kernel>, input: &[u8]);
-    /// Drops what the pool has not started of a session and asks its running kernels to stop.
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]);
+    /// Forgets a session in the pool: drops what has not started and asks what runs to stop.
     fn revoke(&mut self, conn: ConnId);
     /// Whether the pool may start attempts of a session.
     fn pause(&mut self, conn: ConnId, paused: bool);

@@ -1,0 +1,192 @@
+//! One worker as the head sees it.
+//!
+//! What it is: the state of the connection to it, what it granted, and what it did so far. What it is
+//! not: the attempts it holds; those are in the scheduler's table.
+//!
+//! Invariant: a link has a connection in `Greeting` and `Up` and in no other state.
+
+use log::{debug, warn};
+
+use crate::depth::Depth;
+use crate::frame::{Frame, Status};
+use crate::limits::OUTBOX_BYTES_MAX;
+use crate::rng::Backoff;
+use crate::role::{ConnId, Sink};
+use crate::silence::Silence;
+use crate::time::Time;
+
+/// A worker this head was told of.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub name: String,
+    pub state: State,
+    pub backoff: Backoff,
+    pub tally: Tally,
+    outage: Outage,
+}
+
+/// What was said of a worker that cannot be reached: each outage is worth one warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outage {
+    /// Its first dial is not decided yet.
+    Untried,
+    /// It is, or was until now, of use.
+    None,
+    /// The user has been told.
+    Said,
+}
+
+/// Where a link stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// For its time to be dialled.
+    Waiting,
+    /// For the connection.
+    Dialing,
+    /// For the `Welcome`.
+    Greeting { conn: ConnId },
+    /// It takes tasks (unless it is lost).
+    Up(Session),
+    /// It will never take any.
+    Barred,
+}
+
+/// A greeted connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub conn: ConnId,
+    pub credit_tasks: u32,
+    pub silence: Silence,
+    pub depth: Depth,
+    /// Bytes in the outbox.
+    pub unsent_bytes: usize,
+    slots: u16,
+    credit_bytes: u32,
+}
+
+/// What a worker did, counted in attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Outcomes `done` that counted.
+    pub done: u64,
+    /// Outcomes `failed` that counted.
+    pub failed: u64,
+    /// Attempts taken back because it was lost.
+    pub lost: u64,
+    /// Outcomes that came after another one counted.
+    pub late: u64,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, status: Status) {
+        match status {
+            Status::Done => self.done += 1,
+            Status::Failed => self.failed += 1,
+        }
+    }
+}
+
+impl Link {
+    pub fn new(name: &str) -> Link {
+        Link {
+            name: name.to_owned(),
+            state: State::Waiting,
+            backoff: Backoff::new(),
+            tally: Tally::default(),
+            outage: Outage::Untried,
+        }
+    }
+
+    pub fn conn(&self) -> Option<ConnId> {
+        match &self.state {
+            State::Greeting { conn } => Some(*conn),
+            State::Up(session) => Some(session.conn),
+            State::Waiting | State::Dialing | State::Barred => None,
+        }
+    }
+
+    pub fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Up(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Up, and not lost.
+    pub fn is_usable(&self) -> bool {
+        self.session().is_some_and(|s| !s.silence.is_lost())
+    }
+
+    /// Its first dial is decided, one way or the other.
+    pub fn was_tried(&self) -> bool {
+        self.outage != Outage::Untried
+    }
+
+    /// The result of a dial and greeting, or the end of a session (which was of use).
+    pub fn tried(&mut self, was_usable: bool) {
+        if was_usable {
+            self.outage = Outage::None;
+        }
+    }
+
+    /// It will not be of use, which the user has been told.
+    pub fn bar(&mut self) {
+        self.state = State::Barred;
+        self.outage = Outage::Said;
+    }
+
+    /// Tells the user that it cannot be reached: the first time aloud, then for those who debug.
+    pub fn say_lost(&mut self, reason: &str, returned: usize) {
+        let name = &self.name;
+        match self.outage {
+            Outage::Said => debug!("worker {name} still cannot be reached: {reason}"),
+            Outage::Untried => {
+                warn!("worker {name} cannot be reached yet: {reason}; it is tried again");
+            }
+            Outage::None if returned == 0 => {
+                warn!("worker {name} is gone: {reason}; it is dialled again");
+            }
+            Outage::None => {
+                warn!("worker {name} is gone: {reason}; {returned} tasks go elsewhere");
+            }
+        }
+        self.outage = Outage::Said;
+    }
+}
+
+impl Session {
+    pub fn new(conn: ConnId, slots: u16, tasks: u32, bytes: u32, now: Time) -> Session {
+        Session {
+            conn,
+            credit_tasks: tasks,
+            silence: Silence::new(now),
+            depth: Depth::new(slots, tasks, now),
+            unsent_bytes: 0,
+            slots,
+            credit_bytes: bytes,
+        }
+    }
+
+    pub fn send(&mut self, frame: Frame<'_>, out: &mut impl Sink) {
+        self.unsent_bytes += frame.encoded_bytes();
+        out.send(self.conn, frame);
+    }
+
+    /// How many attempts it should hold: one per slot, or its depth.
+    pub fn tasks_wanted(&mut self, is_ahead: bool, now: Time) -> u32 {
+        if is_ahead {
+            self.depth.tasks(now)
+        } else {
+            self.credit_tasks.min(u32::from(self.slots))
+        }
+    }
+
+    /// Whether it may be sent a task with so many input bytes. A worker that holds nothing takes any
+    /// task, and an empty outbox any frame.
+    pub fn has_room(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
+        let fits_credit = held_tasks == 0 || held_bytes + input_bytes <= self.credit_bytes as usize;
+        let fits_outbox =
+            self.unsent_bytes == 0 || self.unsent_bytes + input_bytes <= OUTBOX_BYTES_MAX;
+        fits_credit && fits_outbox
+    }
+}

@@ -1,0 +1,436 @@
+//! The worker's side of every session, without sockets, clock or threads.
+//!
+//! What it is: a [`Role`] that greets heads, hands their tasks to the pool and sends each outcome to
+//! the session it came from. What it is not: the pool, or a scheduler; attempts run in the order in
+//! which they come.
+//!
+//! Invariants: every `Task` is answered by exactly one `Outcome` unless its session ends; no session
+//! holds more than the credit it was given; the outcome of a session that is over is dropped.
+
+use log::{debug, info, warn};
+
+use crate::conns::Conns;
+use crate::frame::{Frame, Refusal, Status};
+use crate::kernel::Kernels;
+use crate::limits::{
+    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH,
+    OUTBOX_BYTES_LOW,
+};
+use crate::role::{CloseReason, Completion, ConnId, Event, Role, Sink};
+use crate::silence::{Passed, Silence};
+use crate::time::{Time, Timers};
+
+/// What a worker is told when it starts.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Threads that compute.
+    pub slots: u16,
+    /// Longest input and output, in bytes.
+    pub payload_bytes_max: usize,
+    /// Attempts one session may hold.
+    pub credit_tasks: u32,
+    /// Input bytes one session may hold.
+    pub credit_bytes: u32,
+    /// What it can compute.
+    pub kernels: Kernels,
+}
+
+impl WorkerConfig {
+    /// The defaults of `limits.rs`, for `slots` threads.
+    pub fn new(slots: u16, kernels: Kernels) -> WorkerConfig {
+        WorkerConfig {
+            slots,
+            payload_bytes_max: crate::limits::PAYLOAD_BYTES_DEFAULT,
+            credit_tasks: CREDIT_TASKS,
+            credit_bytes: CREDIT_BYTES,
+            kernels,
+        }
+    }
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker {
+    config: WorkerConfig,
+    sessions: Conns<Session>,
+    timers: Timers<ConnId>,
+    /// Sessions that were sent a `Ping` this turn.
+    pongs_due: Vec<ConnId>,
+}
+
+/// One head.
+struct Session {
+    peer: String,
+    phase: Phase,
+    silence: Silence,
+    /// Attempts taken and not answered.
+    tasks: u32,
+    /// Their input bytes.
+    bytes: usize,
+    /// Bytes in the outbox.
+    unsent_bytes: usize,
+    /// The pool starts nothing of it until the head has read more of what is there.
+    paused: bool,
+}
+
+enum Phase {
+    /// Must greet until then.
+    Greeting { until: Time },
+    /// Has been welcomed and must name its job first.
+    Welcomed { payload_bytes_max: usize },
+    /// Sends tasks.
+    Working { payload_bytes_max: usize },
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} tasks)", self.peer, self.tasks)
+    }
+}
+
+impl Session {
+    fn send(&mut self, conn: ConnId, frame: Frame<'_>, out: &mut impl Sink) {
+        self.unsent_bytes += frame.encoded_bytes();
+        out.send(conn, frame);
+    }
+
+    fn deadline(&self) -> Time {
+        match self.phase {
+            Phase::Greeting { until } => until,
+            _ => self.silence.deadline(),
+        }
+    }
+}
+
+/// A head that is turned away, and why.
+struct Refused {
+    refusal: Refusal,
+    reason: String,
+}
+
+impl Refused {
+    fn protocol(reason: String) -> Refused {
+        Refused {
+            refusal: Refusal::Protocol,
+            reason,
+        }
+    }
+}
+
+impl Worker {
+    /// A worker without sessions.
+    pub fn new(config: WorkerConfig) -> Worker {
+        assert!(config.slots > 0, "a worker has at least one slot");
+        Worker {
+            config,
+            sessions: Conns::new(),
+            timers: Timers::new(),
+            pongs_due: Vec::new(),
+        }
+    }
+
+    /// Attempts and input bytes held of each session, for the simulator's ledger.
+    pub fn held(&mut self) -> impl Iterator<Item = (ConnId, u32, usize)> {
+        let sessions = self.sessions.iter_mut();
+        sessions.map(|(conn, session)| (conn, session.tasks, session.bytes))
+    }
+
+    fn opened(&mut self, conn: ConnId, peer: &str, now: Time, out: &mut impl Sink) {
+        let is_full = self.sessions.count() >= CONNECTIONS_MAX;
+        let until = now + GREETING_TIMEOUT;
+        let session = Session {
+            peer: peer.to_owned(),
+            phase: Phase::Greeting { until },
+            silence: Silence::new(now),
+            tasks: 0,
+            bytes: 0,
+            unsent_bytes: 0,
+            paused: false,
+        };
+        self.sessions.insert(conn, session);
+        self.timers.set(conn, until);
+        if is_full {
+            let refused = Refused {
+                refusal: Refusal::Busy,
+                reason: format!("it serves {CONNECTIONS_MAX} connections already"),
+            };
+            self.refuse(conn, &refused, out);
+        }
+    }
+
+    fn frame(
+        &mut self,
+        conn: ConnId,
+        frame: Frame<'_>,
+        now: Time,
+        out: &mut impl Sink,
+    ) -> Result<(), Refused> {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Ok(());
+        };
+        match (&session.phase, frame) {
+            (&Phase::Working { payload_bytes_max }, Frame::Task { attempt, input }) => {
+                session.take(&self.config, input, payload_bytes_max)?;
+                out.submit(conn, attempt, input);
+                Ok(())
+            }
+            (
+                Phase::Greeting { .. },
+                Frame::Hello {
+                    payload_max,
+                    release,
+                },
+            ) => {
+                debug!("head {} runs release {release}", session.peer);
+                let ours = self.config.payload_bytes_max;
+                session.phase = Phase::Welcomed {
+                    payload_bytes_max: ours.min(payload_max as usize),
+                };
+                session.silence = Silence::new(now);
+                self.timers.set(conn, session.deadline());
+                let welcome = Frame::Welcome {
+                    slots: self.config.slots,
+                    credit_tasks: self.config.credit_tasks,
+                    credit_bytes: self.config.credit_bytes,
+                    payload_max: ours as u32,
+                    release: env!("CARGO_PKG_VERSION"),
+                };
+                session.send(conn, welcome, out);
+                Ok(())
+            }
+            (&Phase::Welcomed { payload_bytes_max }, Frame::Job { kernel, setup }) => {
+                let opened = self.config.kernels.open(kernel, setup);
+                let refused = |reason| Refused {
+                    refusal: Refusal::Job,
+                    reason,
+                };
+                out.prepare(conn, opened.map_err(refused)?);
+                info!("head {} sends tasks for kernel {kernel}", session.peer);
+                session.phase = Phase::Working { payload_bytes_max };
+                Ok(())
+            }
+            (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Ping) => {
+                self.pongs_due.push(conn);
+                Ok(())
+            }
+            (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Pong) => Ok(()),
+            (_, frame) => Err(Refused::protocol(format!(
+                "{:?} frame at the wrong moment",
+                frame.kind()
+            ))),
+        }
+    }
+
+    fn completed(&mut self, done: Completion, out: &mut impl Sink) {
+        let Some(session) = self.sessions.get_mut(done.conn) else {
+            debug!("outcome of {} dropped: its session is over", done.attempt);
+            return;
+        };
+        let &mut Session {
+            phase: Phase::Working { payload_bytes_max },
+            ..
+        } = session
+        else {
+            unreachable!("only a working session submits");
+        };
+        session.tasks -= 1;
+        session.bytes -= done.input_bytes as usize;
+        let Completion {
+            conn,
+            attempt,
+            run_us,
+            ..
+        } = done;
+        if done.output.len() <= payload_bytes_max {
+            let (status, output) = (done.status, &done.output[..]);
+            session.send(
+                conn,
+                Frame::Outcome {
+                    attempt,
+                    status,
+                    run_us,
+                    output,
+                },
+                out,
+            );
+        } else {
+            let reason = format!(
+                "its output of {} bytes is longer than the {payload_bytes_max} allowed; \
+                 raise --payload-max on both sides",
+                done.output.len()
+            );
+            let (status, output) = (Status::Failed, reason.as_bytes());
+            session.send(
+                conn,
+                Frame::Outcome {
+                    attempt,
+                    status,
+                    run_us,
+                    output,
+                },
+                out,
+            );
+        }
+        if !session.paused && session.unsent_bytes > OUTBOX_BYTES_HIGH {
+            session.paused = true;
+            out.pause(conn, true);
+        }
+    }
+
+    fn sent(&mut self, conn: ConnId, bytes: usize, out: &mut impl Sink) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.unsent_bytes -= bytes;
+        if session.paused && session.unsent_bytes < OUTBOX_BYTES_LOW {
+            session.paused = false;
+            out.pause(conn, false);
+        }
+    }
+
+    fn heard(&mut self, conn: ConnId, now: Time) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            if session.silence.heard(now) {
+                info!("head {} is heard again", session.peer);
+            }
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: &CloseReason, out: &mut impl Sink) {
+        let Some(session) = self.end(conn, out) else {
+            return;
+        };
+        match reason {
+            CloseReason::Protocol(_) => warn!("connection from {} closed: {reason}", session.peer),
+            _ if session.tasks > 0 => warn!(
+                "head {} is gone ({reason}); {} tasks dropped",
+                session.peer, session.tasks
+            ),
+            _ => info!("head {} is gone ({reason})", session.peer),
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, refused: &Refused, out: &mut impl Sink) {
+        let Some(mut session) = self.end(conn, out) else {
+            return;
+        };
+        let Refused { refusal, reason } = refused;
+        warn!("head {} turned away: {reason}", session.peer);
+        let (refusal, reason) = (*refusal, crate::frame::cut(reason));
+        session.send(conn, Frame::Refuse { refusal, reason }, out);
+        out.close(conn);
+    }
+
+    /// Forgets a session and has the pool forget it.
+    fn end(&mut self, conn: ConnId, out: &mut impl Sink) -> Option<Session> {
+        let session = self.sessions.remove(conn)?;
+        self.timers.cancel(conn);
+        if matches!(session.phase, Phase::Working { .. }) {
+            out.revoke(conn);
+        }
+        Some(session)
+    }
+
+    fn overdue(&mut self, conn: ConnId, now: Time, out: &mut impl Sink) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if let Phase::Greeting { until } = session.phase {
+            assert!(now >= until, "the timer is the greeting's");
+            warn!(
+                "connection from {} closed: no greeting within {} s",
+                session.peer,
+                GREETING_TIMEOUT.as_secs()
+            );
+            self.end(conn, out);
+            out.close(conn);
+            return;
+        }
+        while let Some(passed) = session.silence.check(now) {
+            match passed {
+                Passed::Ask => session.send(conn, Frame::Ping, out),
+                Passed::Lost => warn!("head {} is silent", session.peer),
+                Passed::Close => {
+                    warn!(
+                        "head {} stayed silent; {} tasks dropped",
+                        session.peer, session.tasks
+                    );
+                    self.end(conn, out);
+                    out.close(conn);
+                    return;
+                }
+            }
+        }
+        self.timers.set(conn, session.deadline());
+    }
+}
+
+impl Session {
+    /// Accounts for a task, within the credit it was given.
+    fn take(
+        &mut self,
+        config: &WorkerConfig,
+        input: &[u8],
+        payload_bytes_max: usize,
+    ) -> Result<(), Refused> {
+        if input.len() > payload_bytes_max {
+            return Err(Refused::protocol(format!(
+                "an input of {} bytes where {payload_bytes_max} are agreed",
+                input.len()
+            )));
+        }
+        let bytes = self.bytes + input.len();
+        let exceeds_bytes = self.tasks > 0 && bytes > config.credit_bytes as usize;
+        if self.tasks >= config.credit_tasks || exceeds_bytes {
+            return Err(Refused::protocol(
+                "more tasks than it has credit for".into(),
+            ));
+        }
+        self.tasks += 1;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Role for Worker {
+    fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
+        match event {
+            Event::Opened { conn, peer, .. } => self.opened(conn, peer, now, out),
+            Event::Heard { conn } => self.heard(conn, now),
+            Event::Frame { conn, frame } => {
+                if let Err(refused) = self.frame(conn, frame, now, out) {
+                    self.refuse(conn, &refused, out);
+                }
+            }
+            Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
+            Event::Closed { conn, reason } => self.closed(conn, &reason, out),
+            Event::Completed(done) => self.completed(done, out),
+            Event::DialFailed { .. } | Event::Written { .. } | Event::OutputFailed { .. } => {
+                unreachable!("a worker neither dials nor writes")
+            }
+        }
+    }
+
+    fn flush(&mut self, _now: Time, out: &mut impl Sink) {
+        // One Pong per turn and none into a full outbox: a peer that asks without reading the
+        // answers cannot make it grow.
+        self.pongs_due.dedup();
+        for conn in self.pongs_due.drain(..) {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                if session.unsent_bytes < OUTBOX_BYTES_HIGH {
+                    session.send(conn, Frame::Pong, out);
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    fn handle_timeout(&mut self, now: Time, out: &mut impl Sink) {
+        while let Some(conn) = self.timers.pop_due(now) {
+            self.overdue(conn, now, out);
+        }
+    }
+}
