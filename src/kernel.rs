@@ -8,7 +8,8 @@
 //! may run more than once for one task, and any of the runs may be the one that counts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Status;
@@ -64,7 +65,9 @@ impl Kernels {
 /// Tells a running kernel that nobody waits for its result any more. One per pool thread.
 #[derive(Debug, Default)]
 pub struct Stop {
-    raised: Mutex<bool>,
+    raised: AtomicBool,
+    /// Guards nothing but the sleep: a raise between check and wait must not be missed.
+    asleep: Mutex<()>,
     changed: Condvar,
 }
 
@@ -74,23 +77,23 @@ impl Stop {
         Stop::default()
     }
 
-    /// Whether the kernel should return as soon as it can, with any result.
+    /// Whether the kernel should return as soon as it can, with any result. Costs one load.
     pub fn is_raised(&self) -> bool {
-        *self.lock()
+        self.raised.load(Ordering::Relaxed)
     }
 
     /// Sleeps for `wait`, or until raised; says whether it was raised.
     pub fn sleep(&self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
-        let mut raised = self.lock();
-        while !*raised {
+        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.is_raised() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            raised = self
+            asleep = self
                 .changed
-                .wait_timeout(raised, left)
+                .wait_timeout(asleep, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -99,14 +102,11 @@ impl Stop {
 
     /// Raises or lowers it.
     pub(crate) fn set(&self, raised: bool) {
-        *self.lock() = raised;
+        self.raised.store(raised, Ordering::Relaxed);
         if raised {
+            drop(self.asleep.lock().unwrap_or_else(PoisonError::into_inner));
             self.changed.notify_all();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -34,6 +34,9 @@ pub const CHUNK_TIME: Duration = Duration::from_millis(1);
 /// Connections a worker serves at once.
 pub const CONNECTIONS_MAX: usize = 64;
 
+/// Sockets a worker holds at once, those it is turning away included; at it accepting pauses.
+pub const SOCKETS_MAX: usize = 2 * CONNECTIONS_MAX;
+
 /// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
 pub const WINDOW_TASKS: usize = 65_536;
 /// Bytes of inputs and outputs the head may hold for open tasks.
@@ -65,6 +68,9 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A connection this side has closed is read from for so long, so that its last frame arrives: the
+/// kernel answers unread bytes with a reset, which destroys what the peer has not read yet.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the process is out of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Without any usable worker for so long the head gives up (`--give-up`).

@@ -85,10 +85,20 @@ impl<K: Copy + Ord> Timers<K> {
         self.due.insert((at, key));
     }
 
-    /// Forgets the deadline of `key`, if it has one.
-    pub fn cancel(&mut self, key: K) {
-        if let Some(at) = self.by_key.remove(&key) {
-            self.due.remove(&(at, key));
+    /// Sets the deadline of `key` unless it has one; says whether it did.
+    pub fn set_if_new(&mut self, key: K, at: Time) -> bool {
+        let is_new = !self.by_key.contains_key(&key);
+        if is_new {
+            self.set(key, at);
+        }
+        is_new
+    }
+
+    /// Forgets the deadline of `key`; says whether it had one.
+    pub fn cancel(&mut self, key: K) -> bool {
+        match self.by_key.remove(&key) {
+            Some(at) => self.due.remove(&(at, key)),
+            None => false,
         }
     }
 
@@ -141,7 +151,9 @@ mod tests {
         assert_eq!(timers.pop_due(at(4)), None);
         assert_eq!(timers.pop_due(at(5)), Some('a'));
         assert_eq!(timers.pop_due(at(5)), Some('b'));
-        timers.cancel('c');
+        assert!(!timers.set_if_new('c', at(2)));
+        assert!(timers.cancel('c'));
+        assert!(!timers.cancel('c'));
         assert_eq!(timers.next(), None);
     }
 }

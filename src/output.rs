@@ -1,0 +1,123 @@
+//! Where results go: standard output or a file, on a thread of its own.
+//!
+//! What it is: a queue of text and the one thread that may block on it. What it is not: a formatter,
+//! or a bound of its own; the head hands over no more than `OUTPUT_BYTES_MAX` beyond what was
+//! acknowledged.
+//!
+//! Invariant: a file is replaced whole or not at all; until then the results are in a temporary file
+//! beside it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+use crate::mailbox::{Mailbox, Notice};
+
+/// The output of a head.
+#[derive(Debug)]
+pub struct Output {
+    queue: Sender<Vec<u8>>,
+    thread: JoinHandle<io::Result<()>>,
+    file: Option<Pending>,
+}
+
+/// A file that is not in its place yet.
+#[derive(Debug)]
+struct Pending {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Output {
+    /// Standard output.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn to_stdout(mailbox: Mailbox) -> io::Result<Output> {
+        Output::start(io::stdout(), None, mailbox)
+    }
+
+    /// A file that takes the place of `target` when all is written.
+    ///
+    /// # Errors
+    /// If the temporary file beside it cannot be created.
+    pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
+        let name = target.file_name().ok_or(ErrorKind::IsADirectory)?;
+        if target.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}.tmp", std::process::id()));
+        let pending = Pending {
+            temporary: target.with_file_name(temporary),
+            target: target.to_owned(),
+        };
+        let file = File::create(&pending.temporary)?;
+        Output::start(file, Some(pending), mailbox)
+    }
+
+    fn start(
+        mut sink: impl Write + Send + 'static,
+        file: Option<Pending>,
+        mailbox: Mailbox,
+    ) -> io::Result<Output> {
+        let (queue, texts) = mpsc::channel::<Vec<u8>>();
+        let work = move || {
+            for text in texts {
+                if let Err(error) = sink.write_all(&text) {
+                    let reader_gone = error.kind() == ErrorKind::BrokenPipe;
+                    mailbox.post(Notice::OutputFailed { reader_gone });
+                    return Err(error);
+                }
+                mailbox.post(Notice::Written { bytes: text.len() });
+            }
+            sink.flush()
+        };
+        let thread = thread::Builder::new().name("output".into()).spawn(work)?;
+        Ok(Output {
+            queue,
+            thread,
+            file,
+        })
+    }
+
+    /// Hands over text; answered by a `Written` or `OutputFailed` notice.
+    pub fn write(&self, text: &[u8]) {
+        // If the thread has ended, its notice has been posted.
+        let _ = self.queue.send(text.to_vec());
+    }
+
+    /// Waits until all is written and, if `is_complete`, puts the file in its place; else leaves it
+    /// as `FILE.partial` and returns that name.
+    ///
+    /// # Errors
+    /// What kept the output from being written.
+    pub fn finish(self, is_complete: bool) -> io::Result<Option<PathBuf>> {
+        drop(self.queue);
+        let written = self
+            .thread
+            .join()
+            .expect("the output thread does not panic");
+        let Some(Pending { temporary, target }) = self.file else {
+            return written.map(|()| None);
+        };
+        let place = if is_complete {
+            target
+        } else {
+            let mut name = target.into_os_string();
+            name.push(".partial");
+            PathBuf::from(name)
+        };
+        let placed = written
+            .and_then(|()| File::open(&temporary)?.sync_all())
+            .and_then(|()| fs::rename(&temporary, &place));
+        if let Err(error) = placed {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        Ok((!is_complete).then_some(place))
+    }
+}

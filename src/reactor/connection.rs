@@ -1,0 +1,154 @@
+//! One socket with its buffers.
+//!
+//! What it is: a stream, what is known of its readiness, and the codec of its two directions. What it
+//! is not: a decision; when to read, write or close is the reactor's.
+//!
+//! Invariants: readiness is learnt from events and unlearnt only by `WouldBlock`; only `read` and
+//! `write` say the truth about a close.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+
+use crate::frame::{Decoder, HEADER_BYTES, Outbox, Side};
+use crate::role::{CloseReason, ConnId};
+
+/// A connection in the reactor's slab.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub generation: u32,
+    pub stream: TcpStream,
+    pub stage: Stage,
+    /// Sticky: `read` has not said `WouldBlock` since it was last readable.
+    pub readable: bool,
+    /// Sticky, likewise.
+    pub writable: bool,
+    /// On the list of connections to read from.
+    pub in_read_list: bool,
+    /// On the list of connections to write to.
+    pub in_write_list: bool,
+    /// Taken out while its frames are lent to the role.
+    pub decoder: Option<Decoder>,
+    pub outbox: Outbox,
+    /// Opening bytes still in the outbox; the role did not send them and is not told of them.
+    opening_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The kernel is connecting; on failure the next of the host's addresses is tried.
+    Connecting { dial: u32, others: Vec<SocketAddr> },
+    /// The role knows it.
+    Open,
+    /// The role asked to close it: the outbox goes out, then the write side is shut.
+    Closing { is_shut: bool },
+    /// Of no more use; freed at the end of the turn.
+    Doomed,
+}
+
+/// What a read came to.
+pub(super) enum ReadResult {
+    /// So many bytes are in the buffer.
+    Bytes(usize),
+    /// Nothing now.
+    Empty,
+    /// Nothing ever again.
+    End(CloseReason),
+}
+
+impl Connection {
+    pub fn new(
+        stream: TcpStream,
+        generation: u32,
+        stage: Stage,
+        side: Side,
+        payload_bytes_max: usize,
+    ) -> Connection {
+        Connection {
+            generation,
+            stream,
+            stage,
+            readable: false,
+            writable: false,
+            in_read_list: false,
+            in_write_list: false,
+            decoder: Some(Decoder::new(side, payload_bytes_max)),
+            outbox: Outbox::new(side),
+            opening_bytes: HEADER_BYTES,
+        }
+    }
+
+    pub fn id(&self, slot: usize) -> ConnId {
+        ConnId {
+            slot: slot as u32,
+            generation: self.generation,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open)
+    }
+
+    /// One `read` into `buffer`.
+    pub fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return ReadResult::End(CloseReason::Peer),
+                Ok(count) => return ReadResult::Bytes(count),
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => {
+                        self.readable = false;
+                        return ReadResult::Empty;
+                    }
+                    _ => return ReadResult::End(CloseReason::Broken(describe(&error))),
+                },
+            }
+        }
+    }
+
+    /// Writes as much of the outbox as the socket takes; returns how many bytes of it were the
+    /// role's.
+    ///
+    /// # Errors
+    /// Why nothing can be written ever again.
+    pub fn write(&mut self) -> Result<usize, CloseReason> {
+        let mut written = 0;
+        while self.writable && !self.outbox.is_empty() {
+            match self.stream.write(self.outbox.pending()) {
+                Ok(0) => return Err(CloseReason::Broken("the socket takes no bytes".into())),
+                Ok(count) => {
+                    self.outbox.consume(count);
+                    written += count;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.writable = false,
+                    _ => return Err(CloseReason::Broken(describe(&error))),
+                },
+            }
+        }
+        let opening = written.min(self.opening_bytes);
+        self.opening_bytes -= opening;
+        Ok(written - opening)
+    }
+}
+
+/// An error in words a user knows, without the number Rust appends.
+pub(super) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused: nothing listens there".into(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".into(),
+        ErrorKind::TimedOut => "connection timed out".into(),
+        ErrorKind::HostUnreachable => "host unreachable".into(),
+        ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        _ => {
+            let text = error.to_string();
+            match text.find(" (os error") {
+                Some(end) => text[..end].to_owned(),
+                None => text,
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Connections that this side opens.
+//!
+//! What it is: the part of the reactor that dials: look-up, non-blocking connect in mio's six steps,
+//! one address of a host after the other. What it is not: a decision to dial again; that is the
+//! role's.
+//!
+//! Invariant: every dial ends in exactly one `Opened` or `DialFailed`, by its deadline at the latest.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+
+use super::connection::{Stage, describe};
+use super::{Deadline, Reactor};
+use crate::limits::DIAL_TIMEOUT;
+use crate::role::{Event, Role};
+use crate::time::Time;
+
+impl Reactor {
+    /// Begins the dials of this turn.
+    pub(super) fn dial(&mut self, role: &mut impl Role, now: Time) {
+        for dial in std::mem::take(&mut self.notes.dials) {
+            let lookups = self
+                .lookups
+                .as_mut()
+                .expect("a role that dials has targets");
+            match lookups.begin(dial) {
+                Some(address) => self.connect(dial, vec![address], role, now),
+                None => self.timers.set(Deadline::Lookup(dial), now + DIAL_TIMEOUT),
+            }
+        }
+    }
+
+    /// Begins to connect to the first of `addresses` that the system does not refuse at once.
+    fn connect(
+        &mut self,
+        dial: u32,
+        mut addresses: Vec<SocketAddr>,
+        role: &mut impl Role,
+        now: Time,
+    ) {
+        let mut reason = String::new();
+        while !addresses.is_empty() {
+            let address = addresses.remove(0);
+            let others = addresses.clone();
+            let begun = TcpStream::connect(address)
+                .and_then(|stream| self.register(stream, Stage::Connecting { dial, others }));
+            match begun {
+                Ok(slot) => {
+                    let conn = self.conns[slot].id(slot);
+                    return self.timers.set(Deadline::Conn(conn), now + DIAL_TIMEOUT);
+                }
+                Err(error) => reason = describe(&error),
+            }
+        }
+        self.dial_failed(dial, &reason, role, now);
+    }
+
+    pub(super) fn dial_failed(&mut self, dial: u32, reason: &str, role: &mut impl Role, now: Time) {
+        role.handle(Event::DialFailed { dial, reason }, now, &mut self.outlet());
+        self.is_busy = true;
+    }
+
+    /// Looks at the connects that became writable: mio's six steps.
+    pub(super) fn finish_dials(&mut self, role: &mut impl Role, now: Time) {
+        for i in 0..self.notes.write_list.len() {
+            let slot = self.notes.write_list[i];
+            let connection = &mut self.conns[slot];
+            let conn = connection.id(slot);
+            let Stage::Connecting { dial, others } = &mut connection.stage else {
+                continue;
+            };
+            let dial = *dial;
+            let stream = &connection.stream;
+            let ready = match (stream.take_error(), stream.peer_addr()) {
+                (Ok(Some(error)) | Err(error), _) => Err(error),
+                (_, Ok(peer)) => stream.set_nodelay(true).map(|()| peer),
+                (_, Err(error)) if error.kind() == ErrorKind::NotConnected => continue,
+                (_, Err(error)) => Err(error),
+            };
+            match ready {
+                Ok(peer) => {
+                    connection.stage = Stage::Open;
+                    self.timers.cancel(Deadline::Conn(conn));
+                    self.opened(conn, Some(dial), &peer.to_string(), role, now);
+                }
+                Err(error) => {
+                    let others = std::mem::take(others);
+                    self.doom(slot, None);
+                    if others.is_empty() {
+                        self.dial_failed(dial, &describe(&error), role, now);
+                    } else {
+                        self.connect(dial, others, role, now);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        dial: u32,
+        result: Result<Vec<SocketAddr>, String>,
+        role: &mut impl Role,
+        now: Time,
+    ) {
+        if let Some(lookups) = &mut self.lookups {
+            lookups.ended(dial);
+        }
+        if !self.timers.cancel(Deadline::Lookup(dial)) {
+            return; // The dial has failed meanwhile.
+        }
+        match result {
+            Ok(addresses) => self.connect(dial, addresses, role, now),
+            Err(reason) => self.dial_failed(dial, &reason, role, now),
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! The one thread that touches sockets: a hand-written event loop on mio.
+//!
+//! What it is: the driver of a [`Role`], reading top to bottom in [`Reactor::turn`]. It keeps the
+//! five promises written there. What it is not: aware of tasks; it moves frames, and hands the rest
+//! to the pool, the output and the look-ups, which are the only other threads.
+//!
+//! Invariants: each socket is registered once, for both directions, edge-triggered; its readiness is
+//! two sticky bits that only `WouldBlock` clears. Nothing blocks but `poll`, and that only until the
+//! next named deadline: there is no tick. A slot is freed at the end of a turn and nowhere else.
+
+mod accepting;
+mod connection;
+mod dialing;
+mod lookup;
+mod outlet;
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::frame::Side;
+use crate::limits::{DIAL_TIMEOUT, LINGER_TIMEOUT, READ_BUDGET_BYTES, READ_BUFFER_BYTES};
+use crate::mailbox::{Mailbox, Notice};
+use crate::output::Output;
+use crate::pool::Pool;
+use crate::role::{CloseReason, Completion, ConnId, Event, Exit, Role};
+use crate::time::{Duration, Time, Timers};
+use accepting::Listener;
+use connection::{Connection, ReadResult, Stage};
+use lookup::Lookups;
+pub use lookup::Target;
+use outlet::{Notes, Outlet};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// The reactor of one role.
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    mailbox: Mailbox,
+    start: Instant,
+    side: Side,
+    payload_bytes_max: usize,
+    conns: Slab<Connection>,
+    generation: u32,
+    listener: Option<Listener>,
+    lookups: Option<Lookups>,
+    pool: Option<Pool>,
+    output: Option<Output>,
+    timers: Timers<Deadline>,
+    /// Slots that may have something to read.
+    read_list: Vec<usize>,
+    notes: Notes,
+    /// Slots to free at the end of the turn, and what to tell the role of them.
+    doomed: Vec<(usize, Option<CloseReason>)>,
+    /// The next turn has work already.
+    is_busy: bool,
+    read_buffer: Box<[u8]>,
+    completions: Vec<Completion>,
+    notices: Vec<Notice>,
+}
+
+/// What the reactor itself waits for; everything else is the role's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Deadline {
+    /// A name look-up, until the dial has failed.
+    Lookup(u32),
+    /// A connect, or the end of a connection that was closed.
+    Conn(ConnId),
+    /// Accepting goes on.
+    Accept,
+}
+
+impl Reactor {
+    /// A reactor for a role that plays `side`, with payloads up to `payload_bytes_max`.
+    ///
+    /// # Errors
+    /// If the system refuses an epoll instance or an eventfd.
+    pub fn new(side: Side, payload_bytes_max: usize) -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Reactor {
+            poll,
+            events: Events::with_capacity(1024),
+            mailbox: Mailbox::new(Arc::clone(&waker)),
+            waker,
+            start: Instant::now(),
+            side,
+            payload_bytes_max,
+            conns: Slab::new(),
+            generation: 0,
+            listener: None,
+            lookups: None,
+            pool: None,
+            output: None,
+            timers: Timers::new(),
+            read_list: Vec::new(),
+            notes: Notes::default(),
+            doomed: Vec::new(),
+            is_busy: false,
+            read_buffer: vec![0; READ_BUFFER_BYTES].into(),
+            completions: Vec::new(),
+            notices: Vec::new(),
+        })
+    }
+
+    /// Says what the role's dials mean: indices into `targets`.
+    pub fn set_targets(&mut self, targets: Vec<Target>) {
+        self.lookups = Some(Lookups::new(targets, self.mailbox.clone()));
+    }
+
+    /// Starts a pool for the role's submissions.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn start_pool(&mut self, slots: u16) -> io::Result<()> {
+        self.pool = Some(Pool::new(slots, Arc::clone(&self.waker))?);
+        Ok(())
+    }
+
+    /// Says where the role's writes go.
+    pub fn set_output(&mut self, output: Output) {
+        self.output = Some(output);
+    }
+
+    /// Where helper threads report to this reactor.
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
+    }
+
+    /// Takes the output back after a run, to finish it.
+    pub fn take_output(&mut self) -> Option<Output> {
+        self.output.take()
+    }
+
+    /// Drives `role` until it exits.
+    ///
+    /// # Errors
+    /// If polling itself fails.
+    pub fn run(&mut self, role: &mut impl Role) -> io::Result<Exit> {
+        loop {
+            self.turn(role)?;
+            if let Some(exit) = self.notes.exit.take() {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, role: &mut impl Role) -> io::Result<()> {
+        self.wait(role)?;
+        let now = self.now();
+        self.note_readiness();
+        self.accept(role, now);
+        self.finish_dials(role, now);
+        self.read(role, now);
+        self.take_completions(role, now);
+        self.take_notices(role, now);
+        self.time_out(role, now);
+        self.write(role, now);
+        role.flush(now, &mut self.outlet());
+        self.submit();
+        self.write(role, now);
+        self.submit();
+        self.dial(role, now);
+        self.reap(role, now);
+        Ok(())
+    }
+
+    /// Sleeps until something happens or the next deadline is due.
+    fn wait(&mut self, role: &impl Role) -> io::Result<()> {
+        let deadlines = [role.next_deadline(), self.timers.next()];
+        let next = deadlines.into_iter().flatten().min();
+        let timeout = if std::mem::take(&mut self.is_busy) || !self.read_list.is_empty() {
+            Some(Duration::ZERO)
+        } else {
+            next.map(|at| at.since(self.now()))
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.start.elapsed()
+    }
+
+    fn outlet(&mut self) -> Outlet<'_> {
+        Outlet {
+            conns: &mut self.conns,
+            notes: &mut self.notes,
+            output: self.output.as_ref(),
+        }
+    }
+
+    /// Turns events into sticky bits and entries in the lists. Events are hints: a stale one for a
+    /// slot that was reused costs one `WouldBlock`.
+    fn note_readiness(&mut self) {
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                LISTENER => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.readable = true;
+                    }
+                }
+                Token(slot) => {
+                    let Some(connection) = self.conns.get_mut(slot) else {
+                        continue;
+                    };
+                    if event.is_readable() || event.is_error() || event.is_read_closed() {
+                        connection.readable = true;
+                        if !std::mem::replace(&mut connection.in_read_list, true) {
+                            self.read_list.push(slot);
+                        }
+                    }
+                    if event.is_writable() || event.is_error() || event.is_write_closed() {
+                        connection.writable = true;
+                        if !std::mem::replace(&mut connection.in_write_list, true) {
+                            self.notes.write_list.push(slot);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn register(&mut self, stream: TcpStream, stage: Stage) -> io::Result<usize> {
+        self.generation = self.generation.wrapping_add(1);
+        let (side, limit) = (self.side, self.payload_bytes_max);
+        let connection = Connection::new(stream, self.generation, stage, side, limit);
+        let slot = self.conns.insert(connection);
+        let registered = self.poll.registry().register(
+            &mut self.conns[slot].stream,
+            Token(slot),
+            Interest::READABLE | Interest::WRITABLE,
+        );
+        if registered.is_err() {
+            self.conns.remove(slot);
+        }
+        registered.map(|()| slot)
+    }
+
+    fn opened(
+        &mut self,
+        conn: ConnId,
+        dial: Option<u32>,
+        peer: &str,
+        role: &mut impl Role,
+        now: Time,
+    ) {
+        let slot = conn.slot as usize;
+        if !std::mem::replace(&mut self.conns[slot].in_write_list, true) {
+            // The opening waits to be written.
+            self.notes.write_list.push(slot);
+        }
+        role.handle(Event::Opened { conn, dial, peer }, now, &mut self.outlet());
+    }
+
+    /// Reads from every readable connection, each within its budget; what is left is for the next
+    /// turn.
+    fn read(&mut self, role: &mut impl Role, now: Time) {
+        let mut list = std::mem::take(&mut self.read_list);
+        list.retain(|&slot| {
+            let goes_on = self.read_one(slot, role, now);
+            if let Some(connection) = self.conns.get_mut(slot) {
+                connection.in_read_list = goes_on;
+            }
+            goes_on
+        });
+        // `read_one` adds nothing to the list.
+        self.read_list = list;
+    }
+
+    /// Reads from one connection; true if there may be more.
+    fn read_one(&mut self, slot: usize, role: &mut impl Role, now: Time) -> bool {
+        let mut budget = READ_BUDGET_BYTES;
+        let mut is_first = true;
+        while budget > 0 {
+            let Some(connection) = self.conns.get_mut(slot) else {
+                return false;
+            };
+            if !connection.readable {
+                return false;
+            }
+            match connection.stage {
+                Stage::Open | Stage::Closing { .. } => {}
+                Stage::Connecting { .. } | Stage::Doomed => return false,
+            }
+            match connection.read(&mut self.read_buffer) {
+                ReadResult::Bytes(count) => {
+                    budget = budget.saturating_sub(count);
+                    self.decode(slot, count, is_first, role, now);
+                    is_first = false;
+                }
+                ReadResult::Empty => return false,
+                ReadResult::End(reason) => {
+                    self.doom(slot, Some(reason));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Hands the first `count` bytes of the read buffer to the role, frame by frame. What a closing
+    /// connection still sends is read and dropped.
+    fn decode(
+        &mut self,
+        slot: usize,
+        count: usize,
+        is_first: bool,
+        role: &mut impl Role,
+        now: Time,
+    ) {
+        let connection = &mut self.conns[slot];
+        if !connection.is_open() {
+            return;
+        }
+        let conn = connection.id(slot);
+        let mut decoder = connection.decoder.take().expect("it is back between reads");
+        let mut outlet = Outlet {
+            conns: &mut self.conns,
+            notes: &mut self.notes,
+            output: self.output.as_ref(),
+        };
+        if is_first {
+            role.handle(Event::Heard { conn }, now, &mut outlet);
+        }
+        let mut error = None;
+        let mut frames = decoder.feed(&self.read_buffer[..count]);
+        while outlet.conns[slot].is_open() {
+            match frames.next() {
+                Some(Ok(frame)) => role.handle(Event::Frame { conn, frame }, now, &mut outlet),
+                Some(Err(frame_error)) => {
+                    error = Some(CloseReason::Protocol(frame_error));
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.conns[slot].decoder = Some(decoder);
+        if error.is_some() {
+            self.doom(slot, error);
+        }
+    }
+
+    fn take_completions(&mut self, role: &mut impl Role, now: Time) {
+        if let Some(pool) = &self.pool {
+            pool.take(&mut self.completions);
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        for done in completions.drain(..) {
+            role.handle(Event::Completed(done), now, &mut self.outlet());
+        }
+        self.completions = completions;
+    }
+
+    fn take_notices(&mut self, role: &mut impl Role, now: Time) {
+        self.mailbox.take(&mut self.notices);
+        let mut notices = std::mem::take(&mut self.notices);
+        for notice in notices.drain(..) {
+            match notice {
+                Notice::Written { bytes } => {
+                    role.handle(Event::Written { bytes }, now, &mut self.outlet());
+                }
+                Notice::OutputFailed { reader_gone } => {
+                    let event = Event::OutputFailed { reader_gone };
+                    role.handle(event, now, &mut self.outlet());
+                }
+                Notice::Resolved { dial, result } => self.resolved(dial, result, role, now),
+            }
+        }
+        self.notices = notices;
+    }
+
+    /// Does what is due, the reactor's and the role's.
+    fn time_out(&mut self, role: &mut impl Role, now: Time) {
+        while let Some(deadline) = self.timers.pop_due(now) {
+            match deadline {
+                Deadline::Accept => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.is_paused = false;
+                        self.is_busy = true;
+                    }
+                }
+                Deadline::Lookup(dial) => {
+                    self.dial_failed(dial, "its name could not be looked up in time", role, now);
+                }
+                Deadline::Conn(conn) => {
+                    let slot = conn.slot as usize;
+                    let dial = match self.conns[slot].stage {
+                        Stage::Connecting { dial, .. } => Some(dial),
+                        _ => None,
+                    };
+                    self.doom(slot, None);
+                    if let Some(dial) = dial {
+                        let reason =
+                            format!("no answer to connect within {} s", DIAL_TIMEOUT.as_secs());
+                        self.dial_failed(dial, &reason, role, now);
+                    }
+                }
+            }
+        }
+        if role.next_deadline().is_some_and(|at| at <= now) {
+            role.handle_timeout(now, &mut self.outlet());
+            let next = role.next_deadline();
+            assert!(
+                next.is_none_or(|at| at > now),
+                "a deadline that is due again spins"
+            );
+        }
+    }
+
+    /// Gives the pool the turn's commands, under one lock.
+    fn submit(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.apply(&mut self.notes.pool);
+        }
+    }
+
+    /// Writes what waits on the connections of the write list, as far as their sockets take it.
+    fn write(&mut self, role: &mut impl Role, now: Time) {
+        for slot in std::mem::take(&mut self.notes.write_list) {
+            let connection = &mut self.conns[slot];
+            connection.in_write_list = false;
+            if !matches!(connection.stage, Stage::Open | Stage::Closing { .. }) {
+                continue;
+            }
+            match connection.write() {
+                Err(reason) => self.doom(slot, Some(reason)),
+                Ok(bytes) => {
+                    let conn = connection.id(slot);
+                    if connection.is_open() && bytes > 0 {
+                        // A role that waited for room gets another turn to use it.
+                        self.is_busy |= bytes >= READ_BUDGET_BYTES;
+                        role.handle(Event::Sent { conn, bytes }, now, &mut self.outlet());
+                    }
+                    self.close_if_asked(conn, role, now);
+                }
+            }
+        }
+    }
+
+    /// The second step of a close, once everything is written: the role is told, and the peer gets
+    /// time to read.
+    fn close_if_asked(&mut self, conn: ConnId, role: &mut impl Role, now: Time) {
+        let slot = conn.slot as usize;
+        let connection = &mut self.conns[slot];
+        let Stage::Closing { is_shut } = &mut connection.stage else {
+            return;
+        };
+        let deadline = Deadline::Conn(conn);
+        if !std::mem::replace(is_shut, connection.outbox.is_empty()) {
+            if connection.outbox.is_empty() {
+                // If it fails the connection is broken, which the next read will tell.
+                let _ = connection.stream.shutdown(std::net::Shutdown::Write);
+            }
+            if self.timers.set_if_new(deadline, now + LINGER_TIMEOUT) {
+                let reason = CloseReason::Asked;
+                role.handle(Event::Closed { conn, reason }, now, &mut self.outlet());
+            }
+        }
+    }
+
+    /// Marks a connection for the end of the turn. `reason` is what the role is told, unless it was
+    /// told already.
+    fn doom(&mut self, slot: usize, reason: Option<CloseReason>) {
+        let connection = &mut self.conns[slot];
+        let conn = connection.id(slot);
+        let was_waiting = self.timers.cancel(Deadline::Conn(conn));
+        let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
+            Stage::Doomed => return,
+            Stage::Connecting { .. } => None,
+            Stage::Open => reason,
+            Stage::Closing { .. } => (!was_waiting).then_some(CloseReason::Asked),
+        };
+        self.doomed.push((slot, reason));
+    }
+
+    /// Frees the doomed connections and tells the role.
+    fn reap(&mut self, role: &mut impl Role, now: Time) {
+        for (slot, reason) in std::mem::take(&mut self.doomed) {
+            // There is room to accept, or something the role may do about it.
+            self.is_busy = true;
+            let mut connection = self.conns.remove(slot);
+            let conn = connection.id(slot);
+            // Closing the descriptor deregisters it, too; an error here changes nothing.
+            let _ = self.poll.registry().deregister(&mut connection.stream);
+            self.read_list.retain(|&other| other != slot);
+            self.notes.write_list.retain(|&other| other != slot);
+            if let Some(reason) = reason {
+                role.handle(Event::Closed { conn, reason }, now, &mut self.outlet());
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a role's answers do at once: mostly append to buffers.
+//!
+//! What it is: the reactor's [`Sink`]. Frames are encoded straight into the connection's outbox;
+//! everything else is noted for the end of the turn. What it is not: a system call, except that
+//! output is handed to its thread.
+//!
+//! Invariant: nothing here fails or blocks, and nothing is done twice.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::connection::{Connection, Stage};
+use crate::frame::Frame;
+use crate::kernel::Kernel;
+use crate::lanes::Job;
+use crate::output::Output;
+use crate::payload::Payload;
+use crate::pool::Command;
+use crate::role::{Attempt, ConnId, Exit, Sink};
+
+/// What a turn has noted for its end.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub dials: Vec<u32>,
+    /// Slots with something to write, or to close.
+    pub write_list: Vec<usize>,
+    pub pool: Vec<Command>,
+    pub exit: Option<Exit>,
+}
+
+/// The sink of one call into the role.
+pub(super) struct Outlet<'a> {
+    pub conns: &'a mut Slab<Connection>,
+    pub notes: &'a mut Notes,
+    pub output: Option<&'a Output>,
+}
+
+impl Outlet<'_> {
+    /// The connection, if it lives and the role has not closed it.
+    fn open_conn(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let connection = self.conns.get_mut(conn.slot as usize)?;
+        (connection.generation == conn.generation && connection.is_open()).then_some(connection)
+    }
+
+    fn mark_dirty(&mut self, slot: usize) {
+        let connection = &mut self.conns[slot];
+        if !std::mem::replace(&mut connection.in_write_list, true) {
+            self.notes.write_list.push(slot);
+        }
+    }
+}
+
+impl Sink for Outlet<'_> {
+    fn dial(&mut self, dial: u32) {
+        self.notes.dials.push(dial);
+    }
+
+    fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
+        // A connection that broke in this turn takes nothing; its `Closed` is on the way.
+        if let Some(connection) = self.open_conn(conn) {
+            connection.outbox.push(&frame);
+            self.mark_dirty(conn.slot as usize);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        if let Some(connection) = self.open_conn(conn) {
+            connection.stage = Stage::Closing { is_shut: false };
+            self.mark_dirty(conn.slot as usize);
+        }
+    }
+
+    fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>) {
+        self.notes.pool.push(Command::Prepare(conn, kernel));
+    }
+
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
+        let input = Payload::from(input);
+        let job = Job { attempt, input };
+        self.notes.pool.push(Command::Submit(conn, job));
+    }
+
+    fn revoke(&mut self, conn: ConnId) {
+        self.notes.pool.push(Command::Revoke(conn));
+    }
+
+    fn pause(&mut self, conn: ConnId, paused: bool) {
+        self.notes.pool.push(Command::Pause(conn, paused));
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let output = self.output.expect("a role that writes has an output");
+        output.write(bytes);
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        self.notes.exit = Some(exit);
+    }
+}
