@@ -434,11 +434,11 @@ impl<'a> Frame<'a> {
                 }
             }
             Kind::Task => Frame::Task {
-                attempt: read_attempt(body),
+                attempt: read_attempt(kind, body)?,
                 input: &body[field::TASK_INPUT],
             },
             Kind::Outcome => Frame::Outcome {
-                attempt: read_attempt(body),
+                attempt: read_attempt(kind, body)?,
                 status: match body[field::OUTCOME_STATUS] {
                     0 => Status::Done,
                     1 => Status::Failed,
@@ -461,10 +461,14 @@ fn fill_attempt(body: &mut [u8], attempt: Attempt) {
     BigEndian::write_u32(&mut body[field::TASK_ATTEMPT], attempt.number);
 }
 
-fn read_attempt(body: &[u8]) -> Attempt {
-    Attempt {
-        task: BigEndian::read_u64(&body[field::TASK_NUMBER]),
-        number: BigEndian::read_u32(&body[field::TASK_ATTEMPT]),
+fn read_attempt(kind: Kind, body: &[u8]) -> Result<Attempt, FrameError> {
+    let task = BigEndian::read_u64(&body[field::TASK_NUMBER]);
+    match BigEndian::read_u32(&body[field::TASK_ATTEMPT]) {
+        0 => Err(FrameError::Value {
+            kind,
+            what: "attempt 0",
+        }),
+        number => Ok(Attempt { task, number }),
     }
 }
 
