@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kernel;
 pub mod limits;
 pub mod payload;
