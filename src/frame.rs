@@ -19,6 +19,11 @@ mod outbox;
 pub use decoder::{Decoder, Frames};
 pub use outbox::Outbox;
 
+/// Runs the byte examples of the page, so that it cannot drift from the code.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/PROTOCOL.md")]
+pub struct ProtocolPage;
+
 /// Version of this wire, not of the release. It changes when an old peer would misread a new one.
 pub const PROTOCOL_VERSION: u16 = 1;
 /// Length of the opening, and of every frame's header.
