@@ -19,6 +19,11 @@ mod outbox;
 pub use decoder::{Decoder, Frames};
 pub use outbox::Outbox;
 
+/// Runs the byte examples of the page, so that it cannot drift from the code.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/PROTOCOL.md")]
+pub struct ProtocolPage;
+
 /// Version of this wire, not of the release. It changes when an old peer would misread a new one.
 pub const PROTOCOL_VERSION: u16 = 1;
 /// Length of the opening, and of every frame's header.
@@ -434,11 +439,11 @@ impl<'a> Frame<'a> {
                 }
             }
             Kind::Task => Frame::Task {
-                attempt: read_attempt(body),
+                attempt: read_attempt(kind, body)?,
                 input: &body[field::TASK_INPUT],
             },
             Kind::Outcome => Frame::Outcome {
-                attempt: read_attempt(body),
+                attempt: read_attempt(kind, body)?,
                 status: match body[field::OUTCOME_STATUS] {
                     0 => Status::Done,
                     1 => Status::Failed,
@@ -466,10 +471,14 @@ fn fill_attempt(body: &mut [u8], attempt: Attempt) {
     BigEndian::write_u32(&mut body[field::TASK_ATTEMPT], attempt.number);
 }
 
-fn read_attempt(body: &[u8]) -> Attempt {
-    Attempt {
-        task: BigEndian::read_u64(&body[field::TASK_NUMBER]),
-        number: BigEndian::read_u32(&body[field::TASK_ATTEMPT]),
+fn read_attempt(kind: Kind, body: &[u8]) -> Result<Attempt, FrameError> {
+    let task = BigEndian::read_u64(&body[field::TASK_NUMBER]);
+    match BigEndian::read_u32(&body[field::TASK_ATTEMPT]) {
+        0 => Err(FrameError::Value {
+            kind,
+            what: "attempt 0",
+        }),
+        number => Ok(Attempt { task, number }),
     }
 }
 

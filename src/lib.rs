@@ -4,6 +4,8 @@
 pub mod conns;
 pub mod depth;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod head;
 pub mod kernel;
 pub mod lanes;

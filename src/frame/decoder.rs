@@ -38,6 +38,10 @@ enum Unit {
 }
 
 impl Decoder {
+    /// Tail capacity kept between frames; anything above it is given back. A frame of the default
+    /// size fits in, growth by doubling included.
+    const IDLE_BYTES: usize = 2 << 20;
+
     /// A decoder for what the peer of `ours` sends, with payloads up to `payload_bytes_max`.
     pub fn new(ours: Side, payload_bytes_max: usize) -> Decoder {
         Decoder {
@@ -146,6 +150,7 @@ impl Frames<'_> {
     fn next_unit(&mut self) -> Result<Option<Unit>, FrameError> {
         if std::mem::take(&mut self.lent_tail) {
             self.decoder.tail.clear();
+            self.decoder.tail.shrink_to(Decoder::IDLE_BYTES);
         }
         if self.decoder.stage == Stage::Opening {
             if !self.fill_tail(HEADER_BYTES) {
@@ -185,5 +190,41 @@ impl Frames<'_> {
         tail.extend_from_slice(taken);
         self.rest = rest;
         tail.len() >= target_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::opening;
+    use crate::role::Attempt;
+
+    #[test]
+    fn memory_of_a_large_frame_is_given_back() {
+        let input = vec![0; 8 << 20];
+        let attempt = Attempt { task: 0, number: 1 };
+        let hello = Frame::Hello {
+            payload_max: 0,
+            release: "",
+        };
+        let task = Frame::Task {
+            attempt,
+            input: &input,
+        };
+        let mut stream = opening(Side::Head).to_vec();
+        hello.encode(&mut stream);
+        task.encode(&mut stream);
+
+        let mut decoder = Decoder::new(Side::Worker, input.len());
+        let mut frames = 0;
+        for piece in stream.chunks(64 << 10) {
+            let mut fed = decoder.feed(piece);
+            while let Some(next) = fed.next() {
+                next.unwrap();
+                frames += 1;
+            }
+        }
+        assert_eq!(frames, 2);
+        assert!(decoder.tail.capacity() <= Decoder::IDLE_BYTES);
     }
 }
