@@ -3,14 +3,17 @@
 
 pub mod conns;
 pub mod depth;
+pub mod format;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod head;
 pub mod kernel;
+pub mod kernels;
 pub mod lanes;
 pub mod limits;
 pub mod mailbox;
+pub mod options;
 pub mod output;
 pub mod payload;
 pub mod pool;
@@ -18,6 +21,7 @@ pub mod reactor;
 pub mod rng;
 pub mod role;
 pub mod scheduler;
+pub mod serial;
 pub mod silence;
 pub mod time;
 pub mod worker;
