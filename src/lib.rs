@@ -1,8 +1,10 @@
 //! Teamster: one head sends tasks over TCP to many workers; no task is ever lost.
 #![warn(missing_docs)]
 
+pub mod format;
 pub mod frame;
 pub mod kernel;
+pub mod kernels;
 pub mod limits;
 pub mod payload;
 pub mod rng;
