@@ -9,4 +9,5 @@ pub mod limits;
 pub mod payload;
 pub mod rng;
 pub mod role;
+pub mod serial;
 pub mod time;
