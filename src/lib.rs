@@ -6,6 +6,7 @@ pub mod frame;
 pub mod kernel;
 pub mod kernels;
 pub mod limits;
+pub mod options;
 pub mod payload;
 pub mod rng;
 pub mod role;

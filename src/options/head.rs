@@ -1,0 +1,411 @@
+//! The command line of `head`.
+//!
+//! What it is: [`HeadOptions`], all of it but the job's own part. What it is not: the run.
+//!
+//! Invariant: two heads with equal options do the same.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use getopts::Matches;
+
+use super::address::{self, Address};
+use super::cli::{Flag, Program, did_you_mean, grouped, payload_max_bytes, seconds, whole};
+use super::{Early, THREADS_MAX, job, size};
+use crate::format::{Format, Rows};
+use crate::kernels::Job;
+use crate::kernels::sieve::TO_MAX;
+use crate::limits::{
+    CLOSE_AFTER, DIAL_TIMEOUT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, LOST_AFTER,
+    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, WINDOW_BYTES, WINDOW_TASKS,
+};
+use crate::role::Exit;
+use crate::time::Duration;
+
+const LOCAL_DEFAULT: u64 = 2;
+/// Which workers do the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cluster {
+    /// So many one-slot workers inside this process; at least 1.
+    Local(usize),
+    /// These; at least one, none twice.
+    Remote(Vec<Address>),
+}
+
+/// What `head` was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadOptions {
+    /// Who computes.
+    pub cluster: Cluster,
+    /// What; it knows how its results are written.
+    pub job: Job,
+    /// Whether to run it serially first.
+    pub compare: bool,
+    /// How long to go on without any usable worker; above zero.
+    pub give_up: Duration,
+    /// Where the results go; `None` is standard output.
+    pub output: Option<PathBuf>,
+    /// Whether results are written as they come rather than in input order.
+    pub unordered: bool,
+    /// Largest task input or output, in bytes.
+    pub payload_max_bytes: usize,
+    /// Whether to say only what went wrong.
+    pub quiet: bool,
+}
+
+impl HeadOptions {
+    /// Understands a command line, given without the program's name.
+    ///
+    /// # Errors
+    /// The end of the program: an answer that was asked for, or what is wrong.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<HeadOptions, Early> {
+        let program = program();
+        let matches = program.parse(args)?;
+        understand(&matches).map_err(|reason| program.usage(&reason))
+    }
+}
+
+fn understand(matches: &Matches) -> Result<HeadOptions, String> {
+    let rows = Rows {
+        format: format(matches)?,
+        details: matches.opt_present("details"),
+    };
+    Ok(HeadOptions {
+        job: job::parse(matches, rows)?,
+        cluster: cluster(matches)?,
+        compare: matches.opt_present("compare") || matches.free.is_empty(),
+        give_up: match matches.opt_str("give-up") {
+            Some(typed) => seconds("--give-up", &typed)?,
+            None => GIVE_UP_DEFAULT,
+        },
+        output: output(matches)?,
+        unordered: matches.opt_present("unordered"),
+        payload_max_bytes: payload_max_bytes(matches)?,
+        quiet: matches.opt_present("quiet"),
+    })
+}
+
+fn cluster(matches: &Matches) -> Result<Cluster, String> {
+    match (matches.opt_str("workers"), matches.opt_str("local")) {
+        (Some(_), Some(_)) => {
+            Err("--workers and --local exclude each other; give one of them".into())
+        }
+        (Some(list), None) => match address::workers(&list) {
+            Ok(workers) => Ok(Cluster::Remote(workers)),
+            Err(reason) => Err(format!("--workers: {reason}")),
+        },
+        (None, Some(typed)) => Ok(Cluster::Local(
+            whole("--local", &typed, 1..=THREADS_MAX)? as usize
+        )),
+        (None, None) => Ok(Cluster::Local(LOCAL_DEFAULT as usize)),
+    }
+}
+
+fn format(matches: &Matches) -> Result<Format, String> {
+    let Some(typed) = matches.opt_str("format") else {
+        return Ok(Format::default());
+    };
+    typed.parse().map_err(|()| {
+        let hint = did_you_mean("", &typed, Format::NAMES.into_iter());
+        let names = Format::NAMES.join(", ");
+        format!("--format is {typed:?}, which is none of {names}{hint}")
+    })
+}
+
+fn output(matches: &Matches) -> Result<Option<PathBuf>, String> {
+    let Some(typed) = matches.opt_str("output") else {
+        return Ok(None);
+    };
+    if typed.is_empty() {
+        return Err("--output needs the name of a file".into());
+    }
+    // `-o --quiet` is a forgotten name far more often than a file called so.
+    if typed.starts_with('-') {
+        return Err(format!(
+            "--output is {typed:?}; for a file of that name write ./{typed}, \
+             for standard output leave --output out"
+        ));
+    }
+    Ok(Some(typed.into()))
+}
+
+fn program() -> Program {
+    let mut other = vec![
+        Flag::new(
+            "c",
+            "compare",
+            "",
+            "run serially first, then distributed: times and\nspeed-up (default if no JOB is named)",
+        ),
+        Flag::payload_max(),
+    ];
+    other.extend(Flag::common());
+    Program {
+        name: "head",
+        before: format!(
+            "\
+Usage: head [OPTIONS] [JOB [ARGUMENTS]]
+Sends the tasks of a job over TCP to workers and puts their results together.
+Options may stand anywhere; after -- everything is an argument.
+
+Jobs:
+  square           n*n for n = 0, 1, 2, ... after simulated work (the default)
+  primes FROM TO   how many primes in FROM..=TO; TO at most {}",
+            grouped(TO_MAX)
+        ),
+        groups: vec![
+            ("Options of square".into(), job::square_flags()),
+            ("Workers".into(), cluster_flags()),
+            ("Results".into(), result_flags()),
+            ("Other".into(), other),
+        ],
+        after: after(),
+    }
+}
+
+fn cluster_flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "w",
+            "workers",
+            "HOST[:PORT],...",
+            format!("names or addresses (default port {PORT_DEFAULT})"),
+        ),
+        Flag::new(
+            "",
+            "local",
+            "N",
+            format!(
+                "instead, N one-slot workers inside this process,\n\
+                 up to {THREADS_MAX} (default {LOCAL_DEFAULT})"
+            ),
+        ),
+        Flag::new(
+            "",
+            "give-up",
+            "SECONDS",
+            format!(
+                "end after so long without any usable worker\n(default {})",
+                GIVE_UP_DEFAULT.as_secs()
+            ),
+        ),
+    ]
+}
+
+fn result_flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "o",
+            "output",
+            "FILE",
+            "results to FILE, replaced as a whole at the end\n(default: standard output)",
+        ),
+        Flag::new(
+            "",
+            "format",
+            "text|tsv|json",
+            "tsv and json have one line per result",
+        ),
+        Flag::new(
+            "",
+            "unordered",
+            "",
+            "as they come (default: in input order)",
+        ),
+        Flag::new(
+            "",
+            "details",
+            "",
+            "tsv and json: also worker, attempts and times",
+        ),
+    ]
+}
+
+fn after() -> String {
+    let code = Exit::code;
+    format!(
+        "\
+Examples:
+  head
+  head -w 10.0.0.11,10.0.0.12:5000 square --count 100 --work-ms 50
+  head primes 1 1_000_000_000 --local 4
+  head square --format json --details -o squares.json
+
+Exit codes: {} every task done, {} a task failed for good or results differ from
+serial, {} bad usage, {} no worker could be used, {} output could not be written,
+{} the reader of standard output went away.
+
+Limits: inputs and outputs of {} by default, {} at most; {} tasks or
+{} ahead of the oldest unfinished one, unless --unordered; {} s to connect,
+{} s to greet; a worker silent for {} s is asked, for {} s lost (its tasks go
+elsewhere), for {} s disconnected. RUST_LOG=debug tells more.",
+        code(Exit::Done),
+        code(Exit::Failed),
+        code(Exit::Usage),
+        code(Exit::NoWorker),
+        code(Exit::Output),
+        code(Exit::ReaderGone),
+        size(PAYLOAD_BYTES_DEFAULT),
+        size(PAYLOAD_BYTES_MAX),
+        grouped(WINDOW_TASKS as u64),
+        size(WINDOW_BYTES),
+        DIAL_TIMEOUT.as_secs(),
+        GREETING_TIMEOUT.as_secs(),
+        PING_AFTER.as_secs(),
+        LOST_AFTER.as_secs(),
+        CLOSE_AFTER.as_secs(),
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::cli::tests::{assert_fits_a_screen, split};
+    use super::*;
+    use crate::kernels::primes::Primes;
+    use crate::kernels::square::Squares;
+
+    /// What a command line means.
+    pub fn ok(line: &str) -> HeadOptions {
+        HeadOptions::parse(split(line)).unwrap_or_else(|early| panic!("{line}: {early:?}"))
+    }
+
+    /// What is wrong with a command line.
+    pub fn error(line: &str) -> String {
+        match HeadOptions::parse(split(line)) {
+            Err(Early::Usage(text)) => {
+                let reason = text.strip_suffix("\nTry 'head --help'.").unwrap();
+                reason.strip_prefix("head: ").unwrap().to_owned()
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_typed_is_the_demonstration() {
+        let expected = HeadOptions {
+            cluster: Cluster::Local(2),
+            job: Job::Square(Squares::new(10, 1000, Rows::default())),
+            compare: true,
+            give_up: Duration::from_secs(60),
+            output: None,
+            unordered: false,
+            payload_max_bytes: 1 << 20,
+            quiet: false,
+        };
+        assert_eq!(ok(""), expected);
+    }
+
+    #[test]
+    fn workers() {
+        let expected = ["10.0.0.11:5000", "w:81", "[::1]:5000"].map(|w| w.parse().unwrap());
+        let expected = Cluster::Remote(expected.to_vec());
+        for flag in ["-w ", "-w", "--workers ", "--workers="] {
+            assert_eq!(ok(&format!("{flag}10.0.0.11,w:81,::1")).cluster, expected);
+        }
+        assert_eq!(error("-w a,,b"), "--workers: part 2 of \"a,,b\" is empty");
+        assert!(error("-w a:x").contains("\"a:x\" has the port \"x\""));
+        assert!(error("--workers --local").contains("\"--local\" is neither"));
+        assert!(error("-w a --local 2").contains("exclude each other"));
+    }
+
+    #[test]
+    fn local() {
+        for n in [1, 1024] {
+            let line = format!("--local {n}");
+            assert_eq!(ok(&line).cluster, Cluster::Local(n));
+        }
+        for typed in ["0", "1025", "-1"] {
+            let expected = format!("--local is {typed}, but must be from 1 to 1_024");
+            assert_eq!(error(&format!("--local {typed}")), expected);
+        }
+        assert!(error("--local two").contains("not a whole number"));
+    }
+
+    #[test]
+    fn compare_is_the_default_only_without_a_job() {
+        assert!(ok("--count 5").compare);
+        assert!(!ok("square").compare);
+        assert!(!ok("primes 1 2").compare);
+        assert!(ok("square --compare").compare);
+        assert!(ok("-c primes 1 2").compare);
+    }
+
+    #[test]
+    fn give_up() {
+        assert_eq!(ok("--give-up 5").give_up, Duration::from_secs(5));
+        assert_eq!(ok("--give-up 0.25").give_up, Duration::from_millis(250));
+        for typed in ["0", "-1", "soon"] {
+            assert!(error(&format!("--give-up {typed}")).starts_with("--give-up is"));
+        }
+    }
+
+    #[test]
+    fn output_file() {
+        assert_eq!(ok("-o out.tsv").output, Some("out.tsv".into()));
+        assert_eq!(ok("--output=./-x").output, Some("./-x".into()));
+        assert!(error("-o --quiet").contains("write ./--quiet"));
+        assert!(error("-o -").contains("leave --output out"));
+        assert_eq!(error("--output="), "--output needs the name of a file");
+        assert_eq!(error("-o"), "-o needs its FILE");
+    }
+
+    #[test]
+    fn formats_and_details() {
+        for (line, format, details) in [
+            ("square", Format::Text, false),
+            ("square --format text --details", Format::Text, true),
+            ("square --format tsv", Format::Tsv, false),
+            ("square --format=json --details", Format::Json, true),
+        ] {
+            let rows = Rows { format, details };
+            let expected = Job::Square(Squares::new(10, 1000, rows));
+            assert_eq!(ok(line).job, expected);
+        }
+        let rows = Rows {
+            format: Format::Json,
+            details: true,
+        };
+        let job = ok("--details primes 1 --format json 2").job;
+        assert_eq!(job, Job::Primes(Primes::new(1, 2, rows)));
+        assert_eq!(
+            error("--format jsn"),
+            "--format is \"jsn\", which is none of text, tsv, json; did you mean json?"
+        );
+    }
+
+    #[test]
+    fn unordered_and_quiet() {
+        assert!(ok("--unordered").unordered);
+        assert!(ok("-q").quiet && ok("--quiet").quiet);
+    }
+
+    #[test]
+    fn payload_max() {
+        assert_eq!(ok("--payload-max 64").payload_max_bytes, 64 << 20);
+        for typed in ["0", "65", "1.5"] {
+            assert!(error(&format!("--payload-max {typed}")).starts_with("--payload-max is"));
+        }
+    }
+
+    #[test]
+    fn help_and_version() {
+        for line in ["-h", "primes --help", "-V", "--version -w x:y"] {
+            let early = HeadOptions::parse(split(line)).unwrap_err();
+            assert!(matches!(early, Early::Answer(_)), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_fits_and_tells_the_limits() {
+        let help = program().help();
+        assert_fits_a_screen(&help);
+        for part in [
+            "65_536 tasks",
+            "16 MiB ahead",
+            "64 MiB at most",
+            "141 the reader",
+        ] {
+            assert!(help.contains(part), "{part}");
+        }
+    }
+}

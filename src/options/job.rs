@@ -1,0 +1,190 @@
+//! The jobs' part of `head`'s command line.
+//!
+//! What it is: names, arguments and options of the jobs. What it is not: the jobs.
+//!
+//! Invariant: an option of one job is refused with every other.
+
+use getopts::Matches;
+
+use super::cli::{Flag, did_you_mean, whole};
+use crate::format::Rows;
+use crate::kernels::primes::Primes;
+use crate::kernels::sieve::TO_MAX;
+use crate::kernels::square::{COUNT_MAX, Squares};
+use crate::kernels::{Job, primes, square};
+
+const COUNT_DEFAULT: u64 = 10;
+const WORK_MS_DEFAULT: u32 = 1000;
+
+/// Every job with the flags that are its alone.
+const JOBS: [(&str, &[&str]); 2] = [(square::NAME, &["count", "work-ms"]), (primes::NAME, &[])];
+
+/// The job and its arguments; without any, the demonstration.
+///
+/// # Errors
+/// Names what is unknown, missing, too much, out of range or another job's.
+pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
+    let (name, arguments) = match matches.free.split_first() {
+        Some((name, arguments)) => (name.as_str(), arguments),
+        None => (square::NAME, &[][..]),
+    };
+    if !JOBS.iter().any(|&(job, _)| job == name) {
+        let names = JOBS.map(|(job, _)| job);
+        let hint = did_you_mean("", name, names.into_iter());
+        let names = names.join(", ");
+        return Err(format!("unknown job {name:?}; jobs are {names}{hint}"));
+    }
+    for (job, flags) in JOBS.iter().filter(|&&(job, _)| job != name) {
+        if let Some(flag) = flags.iter().find(|flag| matches.opt_present(flag)) {
+            return Err(format!("--{flag} belongs to the job {job}, not to {name}"));
+        }
+    }
+    match name {
+        square::NAME => squares(matches, arguments, rows).map(Job::Square),
+        _ => primes_in(arguments, rows).map(Job::Primes),
+    }
+}
+
+fn squares(matches: &Matches, arguments: &[String], rows: Rows) -> Result<Squares, String> {
+    if let Some(extra) = arguments.first() {
+        return Err(format!(
+            "square takes no arguments, and there is {extra:?}; how many squares is --count"
+        ));
+    }
+    let count = match matches.opt_str("count") {
+        Some(typed) => whole("--count", &typed, 0..=COUNT_MAX)?,
+        None => COUNT_DEFAULT,
+    };
+    let work_ms = match matches.opt_str("work-ms") {
+        Some(typed) => whole("--work-ms", &typed, 0..=u32::MAX.into())? as u32,
+        None => WORK_MS_DEFAULT,
+    };
+    Ok(Squares::new(count, work_ms, rows))
+}
+
+fn primes_in(arguments: &[String], rows: Rows) -> Result<Primes, String> {
+    let [from, to] = arguments else {
+        return Err(format!(
+            "primes takes two arguments, FROM and TO, and there are {}; as in primes 1 1_000_000",
+            arguments.len()
+        ));
+    };
+    let from = whole("FROM", from, 0..=TO_MAX)?;
+    let to = whole("TO", to, 0..=TO_MAX)?;
+    if from > to {
+        return Err(format!("FROM is {from}, which is above TO, {to}"));
+    }
+    Ok(Primes::new(from, to, rows))
+}
+
+/// For `--help`, and what [`JOBS`] says `square` alone takes.
+pub(super) fn square_flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "",
+            "count",
+            "N",
+            format!("how many (default {COUNT_DEFAULT})"),
+        ),
+        Flag::new(
+            "",
+            "work-ms",
+            "MS",
+            format!("simulated work per task (default {WORK_MS_DEFAULT})"),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::tests::{error, ok};
+    use super::*;
+
+    fn squares(count: u64, work_ms: u32) -> Job {
+        Job::Square(Squares::new(count, work_ms, Rows::default()))
+    }
+
+    fn primes(from: u64, to: u64) -> Job {
+        Job::Primes(Primes::new(from, to, Rows::default()))
+    }
+
+    #[test]
+    fn square_count_and_work() {
+        let line = "--work-ms 0 square --count 4_294_967_296";
+        assert_eq!(ok(line).job, squares(COUNT_MAX, 0));
+        assert_eq!(ok("square --count 0").job, squares(0, 1000));
+        assert!(error("--count 4294967297").starts_with("--count is 4294967297, but"));
+        assert!(error("--count=-1").starts_with("--count is -1, but must be from 0"));
+        assert!(error("--work-ms 4294967296").starts_with("--work-ms is"));
+        assert!(error("square 5").contains("\"5\"; how many squares is --count"));
+    }
+
+    #[test]
+    fn primes_from_to() {
+        assert_eq!(ok("primes 1 1_000_000").job, primes(1, 1_000_000));
+        assert_eq!(ok("primes 0 0").job, primes(0, 0));
+        assert_eq!(ok("-- primes 7 7").job, primes(7, 7));
+        let line = "primes 99 --local 3 100_000_000_000_000";
+        assert_eq!(ok(line).job, primes(99, TO_MAX));
+        for (line, reason) in [
+            ("primes", "and there are 0"),
+            ("primes 1", "and there are 1"),
+            ("primes 1 2 3", "and there are 3"),
+            ("primes 2 1", "FROM is 2, which is above TO, 1"),
+            (
+                "primes 1 1e9",
+                "TO is \"1e9\", not a whole number in digits",
+            ),
+            (
+                "primes 1 100000000000001",
+                "TO is 100000000000001, but must be from 0 to 100_000_000_000_000",
+            ),
+            ("primes -5 10", "-5 is negative"),
+            ("primes -- -5 10", "FROM is -5, but must be from 0"),
+            (
+                "primes 1 -- --local",
+                "TO is \"--local\", not a whole number",
+            ),
+        ] {
+            assert!(error(line).contains(reason), "{line}: {}", error(line));
+        }
+    }
+
+    #[test]
+    fn jobs_keep_to_their_options() {
+        assert_eq!(
+            error("primes 1 2 --count 5"),
+            "--count belongs to the job square, not to primes"
+        );
+        assert_eq!(
+            error("--work-ms 5 primes 1 2"),
+            "--work-ms belongs to the job square, not to primes"
+        );
+    }
+
+    #[test]
+    fn unknown_names_get_a_suggestion() {
+        let unknown = "jobs are square, primes";
+        assert_eq!(
+            error("sqare"),
+            format!("unknown job \"sqare\"; {unknown}; did you mean square?")
+        );
+        assert_eq!(
+            error("prime 1 2"),
+            format!("unknown job \"prime\"; {unknown}; did you mean primes?")
+        );
+        for name in ["map", "mandelbrot", "10.0.0.11:5000"] {
+            assert_eq!(error(name), format!("unknown job {name:?}; {unknown}"));
+        }
+        assert_eq!(
+            error("--worker a"),
+            "unknown option --worker; did you mean --workers?"
+        );
+    }
+
+    #[test]
+    fn square_alone_takes_its_flags() {
+        let flags: Vec<&str> = square_flags().iter().map(|flag| flag.long).collect();
+        assert_eq!(JOBS[0], (square::NAME, &flags[..]));
+    }
+}

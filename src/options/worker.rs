@@ -1,0 +1,258 @@
+//! The command line of `worker`.
+//!
+//! What it is: [`WorkerOptions`]. What it is not: anything of the head's.
+//!
+//! Invariant: a worker that others can reach is one that somebody asked for in so many words.
+
+use std::ffi::OsString;
+use std::thread::available_parallelism;
+
+use getopts::Matches;
+
+use super::cli::{Flag, Program, grouped, payload_max_bytes, whole};
+use super::{Address, Early, THREADS_MAX, size};
+use crate::limits::{
+    CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GREETING_BYTES_MAX, GREETING_TIMEOUT,
+    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
+};
+use crate::role::Exit;
+
+/// What `worker` was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// Where it listens; port 0 lets the system choose.
+    pub listen: Address,
+    /// Pool threads; at least 1.
+    pub slots: usize,
+    /// Largest task input or output, in bytes.
+    pub payload_max_bytes: usize,
+    /// Whether to say only what went wrong.
+    pub quiet: bool,
+}
+
+impl WorkerOptions {
+    /// Understands a command line, given without the program's name.
+    ///
+    /// # Errors
+    /// The end of the program: an answer that was asked for, or what is wrong.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<WorkerOptions, Early> {
+        let program = program();
+        let matches = program.parse(args)?;
+        understand(&matches).map_err(|reason| program.usage(&reason))
+    }
+}
+
+fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
+    if let Some(extra) = matches.free.first() {
+        return Err(format!(
+            "there is {extra:?}, and worker takes options only; jobs are named at the head"
+        ));
+    }
+    Ok(WorkerOptions {
+        listen: listen(matches)?,
+        slots: match matches.opt_str("slots") {
+            Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
+            None => slots_default(),
+        },
+        payload_max_bytes: payload_max_bytes(matches)?,
+        quiet: matches.opt_present("quiet"),
+    })
+}
+
+fn listen(matches: &Matches) -> Result<Address, String> {
+    let address = match matches.opt_str("listen") {
+        Some(typed) => typed
+            .parse()
+            .map_err(|reason| format!("--listen: {reason}"))?,
+        None => Address::LOOPBACK,
+    };
+    if address.is_loopback() || matches.opt_present("insecure") {
+        return Ok(address);
+    }
+    Err(format!(
+        "listening on {address} would let everyone who reaches it use this machine, as there is no \
+         key; add --insecure if only friends reach it, or listen on {}",
+        Address::LOOPBACK
+    ))
+}
+
+/// As many as the machine runs at once, or one if it does not tell.
+fn slots_default() -> usize {
+    available_parallelism().map_or(1, |n| n.get().min(THREADS_MAX as usize))
+}
+
+fn program() -> Program {
+    let mut other = vec![Flag::payload_max()];
+    other.extend(Flag::common());
+    let listening = vec![
+        Flag::new(
+            "l",
+            "listen",
+            "HOST[:PORT]",
+            format!(
+                "default {}; port {PORT_DEFAULT} if none is\nnamed, port 0 for any that is free",
+                Address::LOOPBACK
+            ),
+        ),
+        Flag::new(
+            "",
+            "insecure",
+            "",
+            "listen where other machines reach it, although\nthere is no key",
+        ),
+    ];
+    let computing = vec![Flag::new(
+        "s",
+        "slots",
+        "N",
+        format!("threads that compute, up to {THREADS_MAX}\n(default: as many as the machine has)"),
+    )];
+    Program {
+        name: "worker",
+        before: "\
+Usage: worker [OPTIONS]
+Waits for heads, runs the tasks they send and answers with the results."
+            .into(),
+        groups: vec![
+            ("Listening".into(), listening),
+            ("Computing".into(), computing),
+            ("Other".into(), other),
+        ],
+        after: after(),
+    }
+}
+
+fn after() -> String {
+    format!(
+        "\
+Examples:
+  worker
+  worker --listen 10.0.0.11 --insecure
+  worker -l 127.0.0.1:0 -s 1
+
+Exit codes: {} drained, {} bad usage, {} cannot listen.
+
+Limits: inputs and outputs of {} by default, {} at most; {} connections;
+{} before a head has greeted, {} s for its greeting; {} tasks and
+{} of inputs per head; a head silent for {} s is disconnected.
+RUST_LOG=debug tells more.",
+        Exit::Done.code(),
+        Exit::Usage.code(),
+        Exit::Output.code(),
+        size(PAYLOAD_BYTES_DEFAULT),
+        size(PAYLOAD_BYTES_MAX),
+        CONNECTIONS_MAX,
+        size(GREETING_BYTES_MAX),
+        GREETING_TIMEOUT.as_secs(),
+        grouped(CREDIT_TASKS.into()),
+        size(CREDIT_BYTES as usize),
+        CLOSE_AFTER.as_secs(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cli::tests::{assert_fits_a_screen, split};
+    use super::*;
+
+    fn ok(line: &str) -> WorkerOptions {
+        WorkerOptions::parse(split(line)).unwrap_or_else(|early| panic!("{line}: {early:?}"))
+    }
+
+    fn error(line: &str) -> String {
+        match WorkerOptions::parse(split(line)) {
+            Err(Early::Usage(text)) => {
+                let reason = text.strip_suffix("\nTry 'worker --help'.").unwrap();
+                reason.strip_prefix("worker: ").unwrap().to_owned()
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_typed_is_this_machine_only() {
+        let expected = WorkerOptions {
+            listen: Address::LOOPBACK,
+            slots: slots_default(),
+            payload_max_bytes: 1 << 20,
+            quiet: false,
+        };
+        assert_eq!(ok(""), expected);
+        assert!((1..=1024).contains(&expected.slots));
+    }
+
+    #[test]
+    fn listen_and_insecure() {
+        for (line, listen) in [
+            ("-l 127.0.0.1:0", "127.0.0.1:0"),
+            ("--listen localhost", "localhost:5000"),
+            ("-l::1", "[::1]:5000"),
+            ("--insecure", "127.0.0.1:5000"),
+            ("--insecure -l 0.0.0.0:81", "0.0.0.0:81"),
+            ("-l worker-1 --insecure", "worker-1:5000"),
+        ] {
+            assert_eq!(ok(line).listen.to_string(), listen);
+        }
+        for line in ["-l 0.0.0.0", "-l 10.0.0.11:81", "-l ::", "-l worker-1"] {
+            let reason = error(line);
+            assert!(
+                reason.contains("there is no key; add --insecure"),
+                "{reason}"
+            );
+        }
+        assert!(error("-l 10.0.0.256").starts_with("--listen: \"10.0.0.256\" is no IPv4"));
+        assert!(error("-l w:x --insecure").contains("ports are numbers"));
+    }
+
+    #[test]
+    fn slots() {
+        assert_eq!(ok("-s 1").slots, 1);
+        assert_eq!(ok("--slots=1024").slots, 1024);
+        for typed in ["0", "1025", "many"] {
+            assert!(error(&format!("-s {typed}")).starts_with("--slots is"));
+        }
+    }
+
+    #[test]
+    fn payload_max() {
+        assert_eq!(ok("--payload-max 2").payload_max_bytes, 2 << 20);
+        assert!(error("--payload-max 65").contains("from 1 to 64"));
+    }
+
+    #[test]
+    fn quiet() {
+        assert!(ok("-q").quiet && ok("--quiet").quiet);
+    }
+
+    #[test]
+    fn help_and_version() {
+        for line in ["-h", "--help", "-V", "--version"] {
+            let early = WorkerOptions::parse(split(line)).unwrap_err();
+            assert!(matches!(early, Early::Answer(_)), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_and_unknown_options_are_refused() {
+        assert!(error("square").starts_with("there is \"square\""));
+        assert!(error("-- -q").starts_with("there is \"-q\""));
+        assert_eq!(
+            error("--slot 2"),
+            "unknown option --slot; did you mean --slots?"
+        );
+    }
+
+    #[test]
+    fn help_fits_and_tells_the_limits() {
+        let help = program().help();
+        assert_fits_a_screen(&help);
+        for part in [
+            "64 connections",
+            "256 bytes",
+            "4_096 tasks",
+            "16 MiB of inputs",
+        ] {
+            assert!(help.contains(part), "{part}");
+        }
+    }
+}
