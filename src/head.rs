@@ -141,6 +141,11 @@ impl<W: Workload> Head<W> {
         self.links.iter().map(|link| (&link.name[..], link.tally))
     }
 
+    /// Slots of all workers that were up at some time.
+    pub fn slots(&self) -> u32 {
+        self.links.iter().map(|link| u32::from(link.slots)).sum()
+    }
+
     /// From the first dial to the last outcome that counted.
     pub fn elapsed(&self) -> Duration {
         self.last_outcome_at
@@ -257,6 +262,7 @@ impl<W: Workload> Head<W> {
             setup: &self.workload.setup(),
         };
         session.send(job, out);
+        link.slots = slots;
         link.state = State::Up(session);
         link.tried(true);
     }

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod reactor;
 pub mod rng;
 pub mod role;
+pub mod run;
 pub mod scheduler;
 pub mod serial;
 pub mod silence;

@@ -22,6 +22,8 @@ pub(super) struct Link {
     pub state: State,
     pub backoff: Backoff,
     pub tally: Tally,
+    /// As it said when it was last up; 0 before.
+    pub slots: u16,
     outage: Outage,
 }
 
@@ -93,6 +95,7 @@ impl Link {
             state: State::Waiting,
             backoff: Backoff::new(),
             tally: Tally::default(),
+            slots: 0,
             outage: Outage::Untried,
         }
     }

@@ -284,7 +284,7 @@ mod tests {
         assert!((100..500).contains(&billion.len()), "{}", billion.len());
         let (from, to) = billion[billion.len() - 2];
         assert_eq!(to - from + 1, CHUNK_LEN_MIN);
-        // Near 10^14 a chunk of 2^20 would spend nine tenths of its time on starting up.
+        // Near 10^14 a chunk of 2^20 would spend four fifths of its time on starting up.
         let far = chunks(TO_MAX - 1_000_000_000, TO_MAX);
         assert_eq!(far.len(), 26);
         assert_eq!(far[0].1 - far[0].0 + 1, CHUNK_ROOTS_MIN * 10_000_000);

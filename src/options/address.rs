@@ -7,7 +7,7 @@
 //! `std::net::ToSocketAddrs` takes.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::limits::PORT_DEFAULT;
@@ -38,11 +38,28 @@ impl Address {
         port: PORT_DEFAULT,
     };
 
+    /// The host alone: a name, or an address without brackets.
+    pub fn host(&self) -> String {
+        match &self.host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name.clone(),
+        }
+    }
+
     /// Whether only this machine can reach it. Of the names only `localhost` is known to be so.
     pub fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Ip(ip) => ip.to_canonical().is_loopback(),
             Host::Name(name) => name == "localhost",
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address {
+            host: Host::Ip(address.ip()),
+            port: address.port(),
         }
     }
 }

@@ -139,11 +139,12 @@ impl Reactor {
         self.output.take()
     }
 
-    /// Drives `role` until it exits.
+    /// Drives `role` until it exits. Its time begins now.
     ///
     /// # Errors
     /// If polling itself fails.
     pub fn run(&mut self, role: &mut impl Role) -> io::Result<Exit> {
+        self.start = Instant::now();
         loop {
             self.turn(role)?;
             if let Some(exit) = self.notes.exit.take() {

@@ -1,0 +1,262 @@
+//! What the two programs do once their command line is understood.
+//!
+//! What it is: the join between options, roles and reactor, and every line the programs print beside
+//! results. What it is not: a parser, or a loop.
+//!
+//! Invariant: each function returns the process' exit code and leaves nothing half-written.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::thread;
+
+use log::{LevelFilter, error, warn};
+
+use crate::frame::Side;
+use crate::head::{Head, HeadConfig};
+use crate::kernels::{Job, builtin};
+use crate::options::{Address, Cluster, HeadOptions, WorkerOptions};
+use crate::output::Output;
+use crate::reactor::{Reactor, Target};
+use crate::role::Exit;
+use crate::serial::{self, Compared, Serial};
+use crate::time::Duration;
+use crate::worker::{Worker, WorkerConfig};
+
+/// Runs `head`.
+pub fn head(options: &HeadOptions) -> u8 {
+    start_log("head", options.quiet, LevelFilter::Warn);
+    match run_head(options) {
+        Ok(exit) => exit.code(),
+        Err(Failure { exit, reason }) => {
+            error!("{reason}");
+            exit.code()
+        }
+    }
+}
+
+/// Runs `worker`. It returns only if it could not begin.
+pub fn worker(options: &WorkerOptions) -> u8 {
+    start_log("worker", options.quiet, LevelFilter::Info);
+    match run_worker(options) {
+        Ok(exit) => exit.code(),
+        Err(Failure { exit, reason }) => {
+            error!("{reason}");
+            exit.code()
+        }
+    }
+}
+
+/// Why a program could not do its work, and the exit code for that.
+struct Failure {
+    exit: Exit,
+    reason: String,
+}
+
+/// Of the system, with what was attempted.
+fn failure(what: &str) -> impl FnOnce(io::Error) -> Failure + '_ {
+    move |error| Failure {
+        exit: Exit::Output,
+        reason: format!("{what}: {error}"),
+    }
+}
+
+fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
+    let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
+        .map_err(failure("cannot start the event loop"))?;
+    // Before any work is done: a result that cannot be written is no use.
+    reactor.set_output(open_output(options, &reactor)?);
+    let serial = match options.compare {
+        true => Some(run_serially(options)?),
+        false => None,
+    };
+    let (names, targets) = workers(options)?;
+    reactor.set_targets(targets);
+    let mut config = HeadConfig::new(names);
+    config.payload_bytes_max = options.payload_max_bytes;
+    config.ordered = !options.unordered;
+    config.give_up = options.give_up;
+    config.seed = u64::from(std::process::id());
+    let mut role = Head::new(config, Compared::new(options.job.clone()));
+    let ran = reactor.run(&mut role);
+    let mut exit = ran.map_err(failure("the event loop failed"))?;
+    let output = reactor.take_output().expect("it was set above");
+    exit = finish_output(output, exit);
+    if let Some(serial) = serial {
+        if !report_comparison(&role, &serial, options.quiet) && exit == Exit::Done {
+            exit = Exit::Failed;
+        }
+    }
+    if !options.quiet {
+        for (name, tally) in role.tallies() {
+            say(&format!(
+                "worker {name}: {} done, {} failed, {} lost",
+                tally.done, tally.failed, tally.lost
+            ));
+        }
+    }
+    Ok(exit)
+}
+
+fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
+    match &options.output {
+        None => {
+            Output::to_stdout(reactor.mailbox()).map_err(failure("cannot write standard output"))
+        }
+        Some(path) => {
+            let what = format!("cannot write {}", path.display());
+            Output::to_file(path, reactor.mailbox()).map_err(failure(&what))
+        }
+    }
+}
+
+/// Waits until the results are where they belong. A failure there is the run's.
+fn finish_output(output: Output, exit: Exit) -> Exit {
+    let is_complete = matches!(exit, Exit::Done | Exit::Failed);
+    match output.finish(is_complete) {
+        Ok(None) => exit,
+        Ok(Some(place)) => {
+            warn!("results so far are in {}", place.display());
+            exit
+        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::ReaderGone,
+        Err(error) => {
+            error!("cannot write the results: {error}");
+            Exit::Output
+        }
+    }
+}
+
+fn run_serially(options: &HeadOptions) -> Result<Serial, Failure> {
+    let ran = serial::run(options.job.clone(), &builtin(), |_, _, _| {});
+    let serial = ran.map_err(|reason| Failure {
+        exit: Exit::Usage,
+        reason,
+    })?;
+    if !options.quiet {
+        say(&format!("Serial time: {}", seconds(serial.elapsed)));
+    }
+    Ok(serial)
+}
+
+/// Prints times and verdict; says whether the results are identical.
+fn report_comparison(role: &Head<Compared<Job>>, serial: &Serial, quiet: bool) -> bool {
+    let elapsed = role.elapsed();
+    let is_identical = role.workload().digest() == serial.digest;
+    if !quiet {
+        let speed_up = serial.elapsed.as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
+        let slots = role.slots();
+        say(&format!("Distributed time: {}", seconds(elapsed)));
+        say(&format!("Speed-up: {speed_up:.2}x on {slots} slots"));
+    }
+    if !is_identical {
+        say("Results: different");
+    } else if !quiet {
+        say("Results: identical");
+    }
+    is_identical
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// Names and targets of the workers, after starting the embedded ones.
+fn workers(options: &HeadOptions) -> Result<(Vec<String>, Vec<Target>), Failure> {
+    let addresses = match &options.cluster {
+        Cluster::Remote(addresses) => addresses.clone(),
+        Cluster::Local(count) => {
+            let mut addresses = Vec::new();
+            for _ in 0..*count {
+                let started = start_local(options.payload_max_bytes);
+                addresses.push(
+                    started
+                        .map_err(failure("cannot start a local worker"))?
+                        .into(),
+                );
+            }
+            addresses
+        }
+    };
+    let names = addresses.iter().map(Address::to_string).collect();
+    let targets = addresses.iter().map(|address| Target {
+        host: address.host(),
+        port: address.port,
+    });
+    Ok((names, targets.collect()))
+}
+
+/// Starts a one-slot worker inside this process, on a real socket of its own.
+fn start_local(payload_bytes_max: usize) -> io::Result<SocketAddr> {
+    let mut reactor = Reactor::new(Side::Worker, payload_bytes_max)?;
+    let address = reactor.listen((Ipv4Addr::LOCALHOST, 0).into())?;
+    reactor.start_pool(1)?;
+    let mut config = WorkerConfig::new(1, builtin());
+    config.payload_bytes_max = payload_bytes_max;
+    let work = move || match reactor.run(&mut Worker::new(config)) {
+        Ok(_) => {}
+        // The head notices that the worker is silent, as with any other.
+        Err(error) => error!("a local worker stopped: {error}"),
+    };
+    thread::Builder::new().name("worker".into()).spawn(work)?;
+    Ok(address)
+}
+
+fn run_worker(options: &WorkerOptions) -> Result<Exit, Failure> {
+    let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
+        .map_err(failure("cannot start the event loop"))?;
+    let address = listen(&mut reactor, &options.listen)?;
+    let slots = u16::try_from(options.slots).expect("the command line allows fewer");
+    reactor
+        .start_pool(slots)
+        .map_err(failure("cannot start the pool"))?;
+    let mut config = WorkerConfig::new(slots, builtin());
+    config.payload_bytes_max = options.payload_max_bytes;
+    // A worker whose standard output is closed works all the same.
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "Listening on {address}").and_then(|()| stdout.flush());
+    reactor
+        .run(&mut Worker::new(config))
+        .map_err(failure("the event loop failed"))
+}
+
+/// Listens on the first address of the name that can be bound.
+fn listen(reactor: &mut Reactor, address: &Address) -> Result<SocketAddr, Failure> {
+    let what = format!("cannot listen on {address}");
+    let resolved = (&address.host()[..], address.port).to_socket_addrs();
+    let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in resolved.map_err(failure(&what))? {
+        match reactor.listen(candidate) {
+            Ok(bound) => return Ok(bound),
+            Err(refused) => error = refused,
+        }
+    }
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program does, choose another port with --listen",
+        io::ErrorKind::AddrNotAvailable => "; that is not an address of this machine",
+        _ => "",
+    };
+    Err(Failure {
+        exit: Exit::Output,
+        reason: format!("{what}: {error}{hint}"),
+    })
+}
+
+/// Prints a line to standard error; if nobody reads it that is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Messages are lines that begin with the program's name. `RUST_LOG` says which, as in every program
+/// that uses env_logger; by default those of `level` and above.
+fn start_log(program: &'static str, quiet: bool, level: LevelFilter) {
+    let level = if quiet { LevelFilter::Error } else { level };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_default_env();
+    builder.format(move |line, record| match record.level() {
+        log::Level::Error => writeln!(line, "{program}: error: {}", record.args()),
+        log::Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
+        _ => writeln!(line, "{program}: {}", record.args()),
+    });
+    // Only a program that has started a log of its own already can make this fail; then it has one.
+    let _ = builder.try_init();
+}
