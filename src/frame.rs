@@ -57,7 +57,8 @@ mod field {
     pub const WELCOME_CREDIT_TASKS: Range<usize> = 2..6;
     pub const WELCOME_CREDIT_BYTES: Range<usize> = 6..10;
     pub const WELCOME_PAYLOAD_MAX: Range<usize> = 10..14;
-    pub const WELCOME_RELEASE: RangeFrom<usize> = 14..;
+    pub const WELCOME_INCARNATION: Range<usize> = 14..22;
+    pub const WELCOME_RELEASE: RangeFrom<usize> = 22..;
 
     pub const REFUSE_CODE: usize = 0;
     pub const REFUSE_REASON: RangeFrom<usize> = 1..;
@@ -143,6 +144,8 @@ pub enum Status {
     Done,
     /// The kernel returned an error, or panicked: the task's own answer.
     Failed,
+    /// It did not run, for a reason that is the worker's: the task goes elsewhere.
+    Returned,
 }
 
 /// Why a worker turns a head away.
@@ -150,7 +153,7 @@ pub enum Status {
 pub enum Refusal {
     /// It has no kernel of that name, or not with that set-up. It will not have it later either.
     Job,
-    /// It serves as many heads as it may. Later it may serve this one.
+    /// It serves as many heads as it may, or is about to end. Later it may serve this one.
     Busy,
     /// The head broke the protocol.
     Protocol,
@@ -176,6 +179,9 @@ pub enum Frame<'a> {
         credit_bytes: u32,
         /// Longest payload it takes, in bytes.
         payload_max: u32,
+        /// Drawn when its process began: the same number on a later connection means that the
+        /// process has lived on, and so has whatever it ran.
+        incarnation: u64,
         /// Its release, for log lines only.
         release: &'a str,
     },
@@ -215,6 +221,8 @@ pub enum Frame<'a> {
     Ping,
     /// "Yes." Either way.
     Pong,
+    /// The worker is about to end: it answers what runs, returns the rest and takes nothing new.
+    Drain,
 }
 
 /// The numbers of the kinds on the wire.
@@ -230,11 +238,12 @@ pub enum Kind {
     Outcome = 6,
     Ping = 7,
     Pong = 8,
+    Drain = 9,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refuse,
@@ -243,6 +252,7 @@ impl Kind {
         Kind::Outcome,
         Kind::Ping,
         Kind::Pong,
+        Kind::Drain,
     ];
 
     fn from_byte(byte: u8) -> Option<Kind> {
@@ -253,7 +263,7 @@ impl Kind {
     pub fn is_sent_by(self, side: Side) -> bool {
         match self {
             Kind::Hello | Kind::Job | Kind::Task => side == Side::Head,
-            Kind::Welcome | Kind::Refuse | Kind::Outcome => side == Side::Worker,
+            Kind::Welcome | Kind::Refuse | Kind::Outcome | Kind::Drain => side == Side::Worker,
             Kind::Ping | Kind::Pong => true,
         }
     }
@@ -279,6 +289,7 @@ impl<'a> Frame<'a> {
             Frame::Outcome { .. } => Kind::Outcome,
             Frame::Ping => Kind::Ping,
             Frame::Pong => Kind::Pong,
+            Frame::Drain => Kind::Drain,
         }
     }
 
@@ -294,7 +305,7 @@ impl<'a> Frame<'a> {
                 }
                 Frame::Task { input, .. } => field::TASK_INPUT.start + input.len(),
                 Frame::Outcome { output, .. } => field::OUTCOME_OUTPUT.start + output.len(),
-                Frame::Ping | Frame::Pong => 0,
+                Frame::Ping | Frame::Pong | Frame::Drain => 0,
             }
     }
 
@@ -341,12 +352,14 @@ impl<'a> Frame<'a> {
                 credit_tasks,
                 credit_bytes,
                 payload_max,
+                incarnation,
                 release,
             } => {
                 BigEndian::write_u16(&mut body[field::WELCOME_SLOTS], slots);
                 BigEndian::write_u32(&mut body[field::WELCOME_CREDIT_TASKS], credit_tasks);
                 BigEndian::write_u32(&mut body[field::WELCOME_CREDIT_BYTES], credit_bytes);
                 BigEndian::write_u32(&mut body[field::WELCOME_PAYLOAD_MAX], payload_max);
+                BigEndian::write_u64(&mut body[field::WELCOME_INCARNATION], incarnation);
                 release.as_bytes()
             }
             Frame::Refuse { refusal, reason } => {
@@ -376,11 +389,12 @@ impl<'a> Frame<'a> {
                 body[field::OUTCOME_STATUS] = match status {
                     Status::Done => 0,
                     Status::Failed => 1,
+                    Status::Returned => 2,
                 };
                 BigEndian::write_u32(&mut body[field::OUTCOME_RUN_US], run_us);
                 output
             }
-            Frame::Ping | Frame::Pong => &[],
+            Frame::Ping | Frame::Pong | Frame::Drain => &[],
         }
     }
 
@@ -394,7 +408,7 @@ impl<'a> Frame<'a> {
             Kind::Job => field::JOB_KERNEL.start,
             Kind::Task => field::TASK_INPUT.start,
             Kind::Outcome => field::OUTCOME_OUTPUT.start,
-            Kind::Ping | Kind::Pong => 0,
+            Kind::Ping | Kind::Pong | Kind::Drain => 0,
         };
         if body.len() < fixed_bytes {
             return Err(FrameError::Short { kind });
@@ -415,6 +429,7 @@ impl<'a> Frame<'a> {
                 },
                 credit_bytes: BigEndian::read_u32(&body[field::WELCOME_CREDIT_BYTES]),
                 payload_max: BigEndian::read_u32(&body[field::WELCOME_PAYLOAD_MAX]),
+                incarnation: BigEndian::read_u64(&body[field::WELCOME_INCARNATION]),
                 release: release(kind, &body[field::WELCOME_RELEASE])?,
             },
             Kind::Refuse => Frame::Refuse {
@@ -447,16 +462,18 @@ impl<'a> Frame<'a> {
                 status: match body[field::OUTCOME_STATUS] {
                     0 => Status::Done,
                     1 => Status::Failed,
+                    2 => Status::Returned,
                     _ => return Err(value("unknown status")),
                 },
                 run_us: BigEndian::read_u32(&body[field::OUTCOME_RUN_US]),
                 output: &body[field::OUTCOME_OUTPUT],
             },
-            Kind::Ping | Kind::Pong if !body.is_empty() => {
+            Kind::Ping | Kind::Pong | Kind::Drain if !body.is_empty() => {
                 return Err(FrameError::Trailing { kind });
             }
             Kind::Ping => Frame::Ping,
             Kind::Pong => Frame::Pong,
+            Kind::Drain => Frame::Drain,
         })
     }
 }

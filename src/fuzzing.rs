@@ -163,6 +163,7 @@ pub fn greeting(side: Side) -> Frame<'static> {
             slots: 1,
             credit_tasks: 64,
             credit_bytes: 1 << 20,
+            incarnation: 7,
             payload_max: PAYLOAD_BYTES_MAX as u32,
             release: "0.1.0",
         },

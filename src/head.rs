@@ -3,27 +3,29 @@
 //! What it is: a [`Role`] that dials the workers, keeps their sessions, fills them with attempts and
 //! hands the outcomes to the job. What it is not: the table of tasks ([`Scheduler`]), or the job.
 //!
-//! Invariants: every worker it was told of is in exactly one [`State`]; nothing is assigned to a
-//! worker that is not up, or beyond its credit; the run ends, with an exit that says how.
+//! Invariants: every worker it was told of is in exactly one state (`link.rs`); nothing is assigned
+//! to a worker that is not usable, or beyond its credit; the run ends, with an exit that says how.
 
 mod link;
+mod outcome;
+mod session;
+mod trust;
+mod work;
 
-use log::{error, info, warn};
+use log::{error, warn};
 
 use crate::conns::Conns;
-use crate::frame::{Frame, Refusal, Status};
-use crate::kernel::{Delivery, Next, Workload};
+use crate::kernel::Workload;
 use crate::limits::{
-    GIVE_UP_DEFAULT, GREETING_TIMEOUT, OUTPUT_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, SETTLE_TIMEOUT,
+    ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, SETTLE_TIMEOUT,
 };
 use crate::rng::SplitMix64;
-use crate::role::{CloseReason, ConnId, Event, Exit, Role, Sink};
-use crate::scheduler::{Answer, NO_WORKER, Scheduler, Verdict};
-use crate::silence::Passed;
+use crate::role::{Event, Exit, Role, Sink};
+use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
 
 pub use link::Tally;
-use link::{Link, Session, State};
+use link::{Link, State};
 
 /// What a head is told when it starts.
 #[derive(Clone, Debug)]
@@ -36,6 +38,10 @@ pub struct HeadConfig {
     pub ordered: bool,
     /// Without any usable worker for so long: give up.
     pub give_up: Duration,
+    /// Losses while running at which a task is given up; at least 1.
+    pub attempts_max: u32,
+    /// Failed tasks above which the run is ended early.
+    pub failures_max: Option<u64>,
     /// For the jitter of the back-off.
     pub seed: u64,
 }
@@ -48,6 +54,8 @@ impl HeadConfig {
             payload_bytes_max: PAYLOAD_BYTES_DEFAULT,
             ordered: true,
             give_up: GIVE_UP_DEFAULT,
+            attempts_max: ATTEMPTS_DEFAULT,
+            failures_max: None,
             seed: 0,
         }
     }
@@ -72,9 +80,12 @@ pub struct Head<W> {
     first_link: usize,
     settled: bool,
     window_full_said: bool,
+    /// Outcomes `done` of all workers.
+    done_tasks: u64,
+    /// Some worker has a strike against it.
+    has_strikes: bool,
     /// Output bytes handed over and not yet written.
     unwritten_bytes: usize,
-    failed_tasks: u64,
     ended: Option<Exit>,
     first_dial_at: Option<Time>,
     last_outcome_at: Time,
@@ -86,25 +97,35 @@ pub struct Head<W> {
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// Dial that worker again.
     Redial(u32),
+    /// It must have greeted.
     Greeting(u32),
+    /// Its next threshold of silence.
     Silence(u32),
+    /// It has been set aside long enough.
+    Aside(u32),
+    /// Doubts are settled without those who are not there.
+    Doubt,
+    /// Workers that have not been heard from no longer hold the others back.
     Settle,
+    /// The run ends for want of workers.
     GiveUp,
 }
 
 impl<W: Workload> Head<W> {
     /// A head that will dial all workers in its first turn.
     pub fn new(config: HeadConfig, workload: W) -> Head<W> {
-        assert!(!config.workers.is_empty(), "a head has at least one worker");
+        let count = config.workers.len();
+        assert!(count > 0, "a head has at least one worker");
         let mut timers = Timers::new();
-        for index in 0..config.workers.len() as u32 {
+        for index in 0..count as u32 {
             timers.set(Timer::Redial(index), Time::ZERO);
         }
         timers.set(Timer::Settle, Time::ZERO + SETTLE_TIMEOUT);
         timers.set(Timer::GiveUp, Time::ZERO + config.give_up);
         Head {
-            scheduler: Scheduler::new(config.workers.len(), config.ordered),
+            scheduler: Scheduler::new(count, config.ordered, config.attempts_max),
             links: config.workers.iter().map(|name| Link::new(name)).collect(),
             rng: SplitMix64::new(config.seed),
             config,
@@ -116,8 +137,9 @@ impl<W: Workload> Head<W> {
             first_link: 0,
             settled: false,
             window_full_said: false,
+            done_tasks: 0,
+            has_strikes: false,
             unwritten_bytes: 0,
-            failed_tasks: 0,
             ended: None,
             first_dial_at: None,
             last_outcome_at: Time::ZERO,
@@ -158,383 +180,62 @@ impl<W: Workload> Head<W> {
         Some((session.credit_tasks, self.scheduler.held_tasks(worker)))
     }
 
-    fn opened(&mut self, conn: ConnId, index: u32, now: Time, out: &mut impl Sink) {
-        let link = &mut self.links[index as usize];
-        assert!(matches!(link.state, State::Dialing), "one dial at a time");
-        self.conns.insert(conn, index);
-        link.state = State::Greeting { conn };
-        self.timers
-            .set(Timer::Greeting(index), now + GREETING_TIMEOUT);
-        let hello = Frame::Hello {
-            payload_max: self.config.payload_bytes_max as u32,
-            release: env!("CARGO_PKG_VERSION"),
-        };
-        out.send(conn, hello);
+    /// Whether a worker is up and gets tasks, for the simulator's ledger.
+    pub fn is_usable(&self, worker: u32) -> bool {
+        self.links[worker as usize].is_usable()
     }
 
-    fn frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
-        let Some(&mut index) = self.conns.get_mut(conn) else {
-            return;
-        };
-        let link = &mut self.links[index as usize];
-        match (&mut link.state, frame) {
-            (
-                State::Up(session),
-                Frame::Outcome {
-                    attempt,
-                    status,
-                    run_us,
-                    output,
-                },
-            ) => {
-                let verdict = self
-                    .scheduler
-                    .answer(index, attempt, status, output, run_us, now);
-                session.depth.answered();
-                match verdict {
-                    Verdict::Counted => {
-                        link.backoff.reset();
-                        link.tally.count(status);
-                        self.last_outcome_at = now;
-                    }
-                    Verdict::Late => link.tally.late += 1,
-                    Verdict::Stranger => {
-                        let reason = format!("it answered {attempt}, which it was not sent");
-                        self.hang_up(index, &reason, now, out);
-                    }
-                }
-            }
-            (State::Greeting { .. }, Frame::Welcome { .. }) => self.welcome(index, frame, now, out),
-            (State::Greeting { .. } | State::Up(_), Frame::Refuse { refusal, reason }) => {
-                let reason = format!("it refused: {reason}");
-                out.close(conn);
-                if refusal == Refusal::Job {
-                    self.bar(index, &reason, now, out);
-                } else {
-                    self.lose(index, &reason, now);
-                }
-            }
-            (State::Up(_), Frame::Ping) => self.pongs_due.push(index),
-            (State::Up(_), Frame::Pong) => link.backoff.reset(),
-            (_, frame) => {
-                let reason = format!("{:?} frame at the wrong moment", frame.kind());
-                self.hang_up(index, &reason, now, out);
-            }
-        }
-    }
-
-    fn welcome(&mut self, index: u32, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
-        let link = &mut self.links[index as usize];
-        let (
-            State::Greeting { conn },
-            Frame::Welcome {
-                slots,
-                credit_tasks,
-                credit_bytes,
-                payload_max,
-                release,
-            },
-        ) = (&link.state, frame)
-        else {
-            unreachable!("the caller matched it");
-        };
-        let conn = *conn;
-        if (payload_max as usize) < self.config.payload_bytes_max {
-            out.close(conn);
-            let reason = format!(
-                "it takes payloads of {payload_max} bytes, this run may need {}; \
-                 start it with the same --payload-max",
-                self.config.payload_bytes_max
-            );
-            return self.bar(index, &reason, now, out);
-        }
-        info!(
-            "worker {} is up: {slots} slots, release {release}",
-            link.name
-        );
-        self.timers.cancel(Timer::Greeting(index));
-        self.timers.cancel(Timer::GiveUp);
-        let mut session = Session::new(conn, slots, credit_tasks, credit_bytes, now);
-        self.timers
-            .set(Timer::Silence(index), session.silence.deadline());
-        let job = Frame::Job {
-            kernel: self.workload.kernel(),
-            setup: &self.workload.setup(),
-        };
-        session.send(job, out);
-        link.slots = slots;
-        link.state = State::Up(session);
-        link.tried(true);
-    }
-
-    fn heard(&mut self, conn: ConnId, now: Time) {
-        let Some(&mut index) = self.conns.get_mut(conn) else {
-            return;
-        };
-        let link = &mut self.links[index as usize];
-        if let State::Up(session) = &mut link.state {
-            if session.silence.heard(now) {
-                info!("worker {} is heard again", link.name);
-                self.timers.cancel(Timer::GiveUp);
-                self.timers
-                    .set(Timer::Silence(index), session.silence.deadline());
-            }
-        }
-    }
-
-    /// What was sent in `Greeting` has left before it was answered; `Up` counts from zero.
-    fn sent(&mut self, conn: ConnId, bytes: usize) {
-        if let Some(&mut index) = self.conns.get_mut(conn) {
-            if let State::Up(session) = &mut self.links[index as usize].state {
-                session.unsent_bytes -= bytes;
-            }
-        }
-    }
-
-    fn closed(&mut self, conn: ConnId, reason: &CloseReason, now: Time, out: &mut impl Sink) {
-        let Some(&mut index) = self.conns.get_mut(conn) else {
-            return;
-        };
-        match reason {
-            CloseReason::Protocol(error) if error.is_permanent() => {
-                self.bar(index, &error.to_string(), now, out);
-            }
-            _ => self.lose(index, &reason.to_string(), now),
-        }
-    }
-
-    /// Closes a worker's connection and dials it again later.
-    fn hang_up(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
-        if let Some(conn) = self.links[index as usize].conn() {
-            out.close(conn);
-        }
-        self.lose(index, reason, now);
-    }
-
-    /// The worker's connection is gone, or never came to be: its tasks go elsewhere, and it is
-    /// dialled again.
-    fn lose(&mut self, index: u32, reason: &str, now: Time) {
-        let returned = self.disconnect(index, now);
-        let link = &mut self.links[index as usize];
-        let wait = link.backoff.next(&mut self.rng);
-        self.timers.set(Timer::Redial(index), now + wait);
-        link.say_lost(reason, returned);
-    }
-
-    /// The worker will never be of use to this run.
-    fn bar(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
-        let returned = self.disconnect(index, now);
-        let link = &mut self.links[index as usize];
-        link.bar();
-        error!("worker {} cannot be used: {reason}", link.name);
-        if returned > 0 {
-            warn!("{returned} tasks of worker {} go elsewhere", link.name);
-        }
-        if self
-            .links
-            .iter()
-            .all(|link| matches!(link.state, State::Barred))
-        {
-            error!("no worker can be used");
+    /// Ends the run without a worker, unless all there is left to do is to deliver.
+    fn give_up(&mut self, reason: &str, out: &mut impl Sink) {
+        let counts = self.scheduler.counts();
+        if !self.exhausted || counts.open() > counts.answered {
+            error!("{reason}: giving up");
             self.end(Exit::NoWorker, out);
         }
     }
 
-    /// Forgets a link's connection and takes its tasks back; returns how many.
-    fn disconnect(&mut self, index: u32, now: Time) -> usize {
-        let link = &mut self.links[index as usize];
-        if let Some(conn) = link.conn() {
-            self.conns.remove(conn);
-        }
-        let was_usable = link.is_usable();
-        link.state = State::Waiting;
-        link.tried(was_usable);
-        self.timers.cancel(Timer::Greeting(index));
-        self.timers.cancel(Timer::Silence(index));
-        let returned = self.scheduler.end_session(index);
-        link.tally.lost += returned as u64;
-        if was_usable {
-            self.lost_usable(now);
-        }
-        returned
-    }
-
-    /// One usable worker less: without any, the time to give up begins to run.
-    fn lost_usable(&mut self, now: Time) {
-        if !self.links.iter().any(Link::is_usable) {
-            self.timers.set(Timer::GiveUp, now + self.config.give_up);
-        }
-    }
-
-    fn check_silence(&mut self, index: u32, now: Time, out: &mut impl Sink) {
-        let link = &mut self.links[index as usize];
-        let State::Up(session) = &mut link.state else {
-            return;
-        };
-        while let Some(passed) = session.silence.check(now) {
-            match passed {
-                Passed::Ask => session.send(Frame::Ping, out),
-                Passed::Lost => {
-                    let returned = self.scheduler.take_back(index);
-                    link.tally.lost += returned as u64;
-                    warn!(
-                        "worker {} is silent; {returned} tasks go elsewhere",
-                        link.name
-                    );
-                    if !self.links.iter().any(Link::is_usable) {
-                        self.timers.set(Timer::GiveUp, now + self.config.give_up);
-                    }
-                    return self.check_silence(index, now, out);
-                }
-                Passed::Close => return self.hang_up(index, "it stayed silent", now, out),
-            }
-        }
-        self.timers
-            .set(Timer::Silence(index), session.silence.deadline());
-    }
-
-    /// Hands finished tasks to the job and its text to the output, as far as the output keeps up.
-    fn deliver(&mut self, out: &mut impl Sink) {
-        while self.unwritten_bytes + self.text.len() < OUTPUT_BYTES_MAX {
-            let Some(answer) = self.scheduler.next_answer() else {
-                break;
-            };
-            self.deliver_one(&answer);
-        }
-        self.write_text(out);
-    }
-
-    fn deliver_one(&mut self, answer: &Answer) {
-        if answer.status == Status::Failed {
-            self.failed_tasks += 1;
-        }
-        let worker = match answer.worker {
-            NO_WORKER => "-",
-            index => &self.links[index as usize].name,
-        };
-        let delivery = Delivery {
-            task: answer.task,
-            status: answer.status,
-            output: &answer.output,
-            worker,
-            attempts: answer.attempts,
-            queue_us: answer.queue_us,
-            run_us: answer.run_us,
-        };
-        self.workload.deliver(&delivery, &mut self.text);
-    }
-
-    fn write_text(&mut self, out: &mut impl Sink) {
-        if !self.text.is_empty() {
-            self.unwritten_bytes += self.text.len();
-            out.write(&self.text);
-            self.text.clear();
-        }
-    }
-
-    /// Fills the workers: first a task for every slot of every worker, then what they hold ahead.
-    /// While some worker was not heard from yet, nobody gets tasks ahead: they may be its own.
-    fn assign(&mut self, now: Time, out: &mut impl Sink) {
-        let count = self.links.len();
-        self.first_link = (self.first_link + 1) % count;
-        if !self.settled {
-            self.settled = self.links.iter().all(|link| link.was_tried());
-        }
-        for is_ahead in [false, true] {
-            if is_ahead && !self.settled {
-                return;
-            }
-            for i in 0..count {
-                let index = (self.first_link + i) % count;
-                if !self.fill(index as u32, is_ahead, now, out) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Fills one worker; false once there are no tasks to be had.
-    fn fill(&mut self, index: u32, is_ahead: bool, now: Time, out: &mut impl Sink) -> bool {
-        loop {
-            let State::Up(session) = &mut self.links[index as usize].state else {
-                return true;
-            };
-            let held = self.scheduler.held_tasks(index);
-            if session.silence.is_lost() || held >= session.tasks_wanted(is_ahead, now) {
-                return true;
-            }
-            let Some(input_bytes) = self.scheduler.next_input_bytes() else {
-                if self.pull() {
-                    continue;
-                }
-                return false;
-            };
-            if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
-                return true;
-            }
-            let (attempt, input) = self.scheduler.assign(index, now).expect("one is ready");
-            session.send(Frame::Task { attempt, input }, out);
-        }
-    }
-
-    /// Takes one more task from the job, if the window has room for it.
-    fn pull(&mut self) -> bool {
-        if self.exhausted {
-            return false;
-        }
-        if !self.scheduler.has_room() {
-            self.say_window_full();
-            return false;
-        }
-        self.input.clear();
-        if self.workload.next(&mut self.input) == Next::End {
-            self.exhausted = true;
-            return false;
-        }
-        let limit = self.config.payload_bytes_max;
-        if self.input.len() > limit {
-            let reason = format!(
-                "its input of {} bytes is longer than the {limit} allowed; raise --payload-max \
-                 on both sides",
-                self.input.len()
-            );
-            self.scheduler.add_failed(&reason);
-        } else {
-            self.scheduler.add(&self.input);
-        }
-        true
-    }
-
-    fn say_window_full(&mut self) {
-        if std::mem::replace(&mut self.window_full_said, true) {
-            return;
-        }
-        if let Some((task, Some(worker))) = self.scheduler.oldest() {
-            info!(
-                "results wait for task {task} at worker {}: no new tasks until it is done \
-                 (--unordered does not wait)",
-                self.links[worker as usize].name
-            );
-        }
-    }
-
+    /// Ends the run. What is done but could not be delivered in its turn is delivered now.
     fn end(&mut self, exit: Exit, out: &mut impl Sink) {
         if self.ended.is_some() {
             return;
         }
         self.ended = Some(exit);
-        if exit == Exit::NoWorker {
-            let open = self.scheduler.counts();
+        self.timers = Timers::new();
+        let open = self.scheduler.counts();
+        let undone = open.ready + open.in_flight + open.doubted;
+        let is_cut_short = undone > 0 || !self.exhausted;
+        if is_cut_short && !matches!(exit, Exit::Output | Exit::ReaderGone) {
             while let Some(answer) = self.scheduler.next_answer_or_skip() {
                 self.deliver_one(&answer);
             }
-            error!(
-                "{} tasks begun and not done; what was done has been written",
-                open.ready + open.in_flight
-            );
+            self.workload.finish(&mut self.text);
             self.write_text(out);
+            warn!("{undone} tasks begun were not done; the results so far are written");
         }
         out.exit(exit);
+    }
+
+    fn time_out(&mut self, timer: Timer, now: Time, out: &mut impl Sink) {
+        match timer {
+            Timer::Redial(index) => {
+                self.first_dial_at.get_or_insert(now);
+                self.links[index as usize].state = State::Dialing;
+                out.dial(index);
+            }
+            Timer::Greeting(index) => {
+                let reason = format!("no greeting within {} s", GREETING_TIMEOUT.as_secs());
+                self.hang_up(index, &reason, now, out);
+            }
+            Timer::Silence(index) => self.check_silence(index, now, out),
+            Timer::Aside(index) => self.try_again(index),
+            Timer::Doubt => self.settle_doubts(),
+            Timer::Settle => self.settled = true,
+            Timer::GiveUp => {
+                let wait_s = self.config.give_up.as_secs_f64();
+                let reason = format!("no worker could be used for {wait_s} s (--give-up)");
+                self.give_up(&reason, out);
+            }
+        }
     }
 }
 
@@ -553,6 +254,7 @@ impl<W: Workload> Role for Head<W> {
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
+            Event::Interrupted => self.end(Exit::Interrupted, out),
             Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, out),
             Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, out),
             Event::Completed(_) => unreachable!("a head computes nothing"),
@@ -563,30 +265,12 @@ impl<W: Workload> Role for Head<W> {
         if self.ended.is_some() {
             return;
         }
-        self.pongs_due.dedup();
-        for index in self.pongs_due.drain(..) {
-            if let State::Up(session) = &mut self.links[index as usize].state {
-                if session.has_room(1, 0, 0) {
-                    session.send(Frame::Pong, out);
-                }
-            }
-        }
+        self.answer_pings(out);
+        self.judge(now);
         self.deliver(out);
-        if self.scheduler.counts().open() == 0 {
-            // Also without a worker: a job without tasks needs none.
-            self.pull();
-        }
         self.assign(now, out);
-        if self.exhausted && self.scheduler.counts().open() == 0 {
-            self.workload.finish(&mut self.text);
-            self.write_text(out);
-            let exit = if self.failed_tasks > 0 {
-                Exit::Failed
-            } else {
-                Exit::Done
-            };
-            self.end(exit, out);
-        }
+        self.scheduler.check_sums();
+        self.end_if_done(out);
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -595,24 +279,7 @@ impl<W: Workload> Role for Head<W> {
 
     fn handle_timeout(&mut self, now: Time, out: &mut impl Sink) {
         while let Some(timer) = self.timers.pop_due(now) {
-            match timer {
-                Timer::Redial(index) => {
-                    self.first_dial_at.get_or_insert(now);
-                    self.links[index as usize].state = State::Dialing;
-                    out.dial(index);
-                }
-                Timer::Greeting(index) => {
-                    let reason = format!("no greeting within {} s", GREETING_TIMEOUT.as_secs());
-                    self.hang_up(index, &reason, now, out);
-                }
-                Timer::Silence(index) => self.check_silence(index, now, out),
-                Timer::Settle => self.settled = true,
-                Timer::GiveUp => {
-                    let wait_s = self.config.give_up.as_secs_f64();
-                    error!("no worker could be used for {wait_s} s: giving up (--give-up)");
-                    self.end(Exit::NoWorker, out);
-                }
-            }
+            self.time_out(timer, now, out);
         }
     }
 }

@@ -19,8 +19,43 @@ pub trait Kernel: Send + Sync {
     /// Computes one task: reads `input`, appends its output to `output` (empty at the call).
     ///
     /// # Errors
-    /// The text is the task's outcome, `failed`. A panic is caught and becomes one, too.
-    fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), String>;
+    /// See [`KernelError`]. A panic is caught and is the task's failure, too.
+    fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError>;
+}
+
+/// Why a kernel has no output. A mere text is the task's failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelError {
+    /// The task's own answer, and final: it would fail the same way elsewhere.
+    Failed(String),
+    /// This machine could not run it (a program is missing, a disk full): it goes elsewhere, and a
+    /// machine that does this again and again is left out.
+    Host(String),
+}
+
+impl std::fmt::Display for KernelError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (KernelError::Failed(reason) | KernelError::Host(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl From<KernelError> for String {
+    fn from(error: KernelError) -> String {
+        error.to_string()
+    }
+}
+
+impl From<String> for KernelError {
+    fn from(reason: String) -> KernelError {
+        KernelError::Failed(reason)
+    }
+}
+
+impl From<&str> for KernelError {
+    fn from(reason: &str) -> KernelError {
+        KernelError::Failed(reason.to_owned())
+    }
 }
 
 /// Makes a kernel from a session's set-up bytes; the error's text goes back to the head.
@@ -130,9 +165,9 @@ pub struct Delivery<'a> {
     pub output: &'a [u8],
     /// The worker whose answer counted.
     pub worker: &'a str,
-    /// How many attempts were made.
+    /// How many attempts were lost while they ran.
     pub attempts: u32,
-    /// Time between sending that attempt and its answer, less `run_us`; in microseconds.
+    /// Time between sending the attempt that counted and its answer, less `run_us`; in microseconds.
     pub queue_us: u32,
     /// How long the kernel ran, in microseconds.
     pub run_us: u32,
@@ -150,8 +185,9 @@ pub trait Workload {
     /// Takes one outcome, once per task; in input order unless the run is unordered. Appends to
     /// `text` what is to be written for it.
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>);
-    /// Appends what is to be written after the last outcome.
-    fn finish(&mut self, text: &mut Vec<u8>);
+    /// Appends what is to be written after the last outcome. False if the job as a whole has failed
+    /// although its tasks were done (an output has no sense, a sum overflows); it has said why.
+    fn finish(&mut self, text: &mut Vec<u8>) -> bool;
 }
 
 #[cfg(test)]

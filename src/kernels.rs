@@ -55,8 +55,8 @@ impl Workload for Job {
         delegate!(self, job => job.deliver(delivery, text));
     }
 
-    fn finish(&mut self, text: &mut Vec<u8>) {
-        delegate!(self, job => job.finish(text));
+    fn finish(&mut self, text: &mut Vec<u8>) -> bool {
+        delegate!(self, job => job.finish(text))
     }
 }
 

@@ -85,6 +85,12 @@ impl Lanes {
         }
     }
 
+    /// Takes out what waits in a session's lane.
+    pub fn recall(&mut self, conn: ConnId) -> VecDeque<Job> {
+        self.find(conn)
+            .map_or(VecDeque::new(), |lane| std::mem::take(&mut lane.queue))
+    }
+
     /// Appends an attempt to its session's lane.
     ///
     /// # Panics
@@ -149,12 +155,12 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Stop;
+    use crate::kernel::{KernelError, Stop};
 
     struct Nothing;
 
     impl Kernel for Nothing {
-        fn run(&self, _: &[u8], _: &Stop, _: &mut Vec<u8>) -> Result<(), String> {
+        fn run(&self, _: &[u8], _: &Stop, _: &mut Vec<u8>) -> Result<(), KernelError> {
             Ok(())
         }
     }

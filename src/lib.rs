@@ -23,6 +23,7 @@ pub mod role;
 pub mod run;
 pub mod scheduler;
 pub mod serial;
+pub mod signals;
 pub mod silence;
 pub mod time;
 pub mod worker;

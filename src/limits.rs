@@ -61,6 +61,24 @@ pub const PING_AFTER: Duration = Duration::from_secs(3);
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Silence after which the connection is closed as well.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
+/// Losses while running at which a task is given up (`--attempts`).
+pub const ATTEMPTS_DEFAULT: u32 = 3;
+/// A failure after less than this may be the worker's fault rather than the task's.
+pub const FAST_FAILURE: Duration = Duration::from_millis(10);
+/// So many fast failures in a row while others succeed, or so many attempts it could not run, set a
+/// worker aside.
+pub const STRIKES_MAX: u32 = 3;
+/// So many failures of a worker are doubted before it gets nothing more until they are judged.
+pub const DOUBTS_MAX: usize = 8;
+/// When only workers that cannot be reached could tell, doubts are settled without them after this.
+pub const DOUBT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A worker is set aside for this at first ...
+pub const ASIDE_MIN: Duration = Duration::from_secs(5);
+/// ... and each time for twice as long, up to this.
+pub const ASIDE_MAX: Duration = Duration::from_secs(300);
+/// How long a worker that was told to end lets its kernels run (`--grace`).
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
+
 /// So long after the start no worker that was not heard from yet keeps the others from getting tasks
 /// ahead.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use crate::frame::{Status, cut};
-use crate::kernel::{Kernel, Stop};
+use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Job, Lanes};
 use crate::limits::CHUNK_TIME;
 use crate::payload::Payload;
@@ -29,6 +29,8 @@ pub enum Command {
     Submit(ConnId, Job),
     /// A session's attempts wait, or go on.
     Pause(ConnId, bool),
+    /// What a session has waiting comes back.
+    Recall(ConnId),
     /// A session is over.
     Revoke(ConnId),
 }
@@ -97,6 +99,7 @@ impl Pool {
                 Command::Prepare(conn, kernel) => state.lanes.open(conn, kernel),
                 Command::Submit(conn, job) => state.lanes.push(conn, job),
                 Command::Pause(conn, paused) => state.lanes.pause(conn, paused),
+                Command::Recall(conn) => self.recall(conn, &mut state),
                 Command::Revoke(conn) => {
                     state.lanes.close(conn);
                     for (slot, running) in state.running.iter().enumerate() {
@@ -108,6 +111,18 @@ impl Pool {
             }
         }
         self.shared.wake_one(&state);
+    }
+
+    fn recall(&self, conn: ConnId, state: &mut State) {
+        let was_empty = state.finished.is_empty();
+        for Job { attempt, input } in state.lanes.recall(conn) {
+            let returned = Completion::returned(conn, attempt, input.len(), "it did not start");
+            state.finished.push(returned);
+        }
+        if was_empty && !state.finished.is_empty() {
+            // See `Mailbox::post`.
+            let _ = self.shared.waker.wake();
+        }
     }
 
     /// Swaps the finished attempts into `finished`, which must be empty.
@@ -171,7 +186,12 @@ impl Shared {
         let run = batch.last.elapsed();
         let (status, output) = match result {
             Ok(Ok(())) => (Status::Done, Payload::from(&output[..])),
-            Ok(Err(error)) => (Status::Failed, Payload::from(cut(&error).as_bytes())),
+            Ok(Err(KernelError::Failed(error))) => {
+                (Status::Failed, Payload::from(cut(&error).as_bytes()))
+            }
+            Ok(Err(KernelError::Host(error))) => {
+                (Status::Returned, Payload::from(cut(&error).as_bytes()))
+            }
             Err(panic) => {
                 let error = format!("the kernel panicked: {}", panic_text(&*panic));
                 (Status::Failed, Payload::from(cut(&error).as_bytes()))
@@ -327,7 +347,7 @@ mod tests {
     struct Echo;
 
     impl Kernel for Echo {
-        fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+        fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
             output.extend_from_slice(input);
             Ok(())
         }
@@ -346,10 +366,11 @@ mod tests {
     struct Trouble;
 
     impl Kernel for Trouble {
-        fn run(&self, input: &[u8], _: &Stop, _: &mut Vec<u8>) -> Result<(), String> {
+        fn run(&self, input: &[u8], _: &Stop, _: &mut Vec<u8>) -> Result<(), KernelError> {
             match input[7] {
                 0 => panic!("boom"),
-                1 => Err("no".repeat(9000)),
+                1 => Err("no".repeat(9000).into()),
+                2 => Err(KernelError::Host("no such program".into())),
                 _ => Ok(()),
             }
         }
@@ -357,18 +378,19 @@ mod tests {
 
     #[test]
     fn a_panic_and_an_error_are_failed_outcomes() {
-        let all = run(1, 3, Arc::new(Trouble));
+        let all = run(1, 4, Arc::new(Trouble));
         assert_eq!(all[0].status, Status::Failed);
         assert_eq!(&all[0].output[..], b"the kernel panicked: boom");
         assert_eq!(all[1].status, Status::Failed);
         assert_eq!(all[1].output.len(), crate::limits::REASON_BYTES_MAX);
-        assert_eq!(all[2].status, Status::Done);
+        assert_eq!(all[2].status, Status::Returned);
+        assert_eq!(all[3].status, Status::Done);
     }
 
     struct UntilStopped(Mutex<mpsc::Sender<bool>>);
 
     impl Kernel for UntilStopped {
-        fn run(&self, _: &[u8], stop: &Stop, _: &mut Vec<u8>) -> Result<(), String> {
+        fn run(&self, _: &[u8], stop: &Stop, _: &mut Vec<u8>) -> Result<(), KernelError> {
             let tell = self.0.lock().unwrap();
             tell.send(false).unwrap();
             tell.send(stop.sleep(Duration::from_secs(600))).unwrap();

@@ -63,6 +63,25 @@ pub struct Completion {
     pub run_us: u32,
 }
 
+impl Completion {
+    /// What is said of an attempt that was not run, and why.
+    pub fn returned(
+        conn: ConnId,
+        attempt: Attempt,
+        input_bytes: usize,
+        reason: &str,
+    ) -> Completion {
+        Completion {
+            conn,
+            attempt,
+            status: Status::Returned,
+            output: Payload::from(reason.as_bytes()),
+            input_bytes: input_bytes as u32,
+            run_us: 0,
+        }
+    }
+}
+
 /// Why a connection is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -140,6 +159,8 @@ pub enum Event<'a> {
         /// How many.
         bytes: usize,
     },
+    /// The user, or the system, wants the program to end.
+    Interrupted,
     /// The output takes nothing further.
     OutputFailed {
         /// Its reader has gone away (`head | head -5`), which is no error.
@@ -161,6 +182,9 @@ pub trait Sink {
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]);
     /// Forgets a session in the pool: drops what has not started and asks what runs to stop.
     fn revoke(&mut self, conn: ConnId);
+    /// Takes back what the pool has not started of a session: each comes back as `Completed` with
+    /// the status `Returned`.
+    fn recall(&mut self, conn: ConnId);
     /// Whether the pool may start attempts of a session.
     fn pause(&mut self, conn: ConnId, paused: bool);
     /// Appends to the output; answered by `Written` in pieces.
@@ -169,7 +193,7 @@ pub trait Sink {
     fn exit(&mut self, exit: Exit);
 }
 
-/// How the head ends: its documented exit codes.
+/// How a program ends: the documented exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Every task done.
@@ -182,6 +206,8 @@ pub enum Exit {
     NoWorker,
     /// The output could not be written, or no socket be opened.
     Output,
+    /// Interrupted; what was done has been written.
+    Interrupted,
     /// The reader of standard output went away.
     ReaderGone,
 }
@@ -195,6 +221,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::NoWorker => 3,
             Exit::Output => 5,
+            Exit::Interrupted => 130,
             Exit::ReaderGone => 141,
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::thread;
@@ -19,6 +20,7 @@ use crate::output::Output;
 use crate::reactor::{Reactor, Target};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
+use crate::signals;
 use crate::time::Duration;
 use crate::worker::{Worker, WorkerConfig};
 
@@ -34,7 +36,7 @@ pub fn head(options: &HeadOptions) -> u8 {
     }
 }
 
-/// Runs `worker`. It returns only if it could not begin.
+/// Runs `worker` until it is told to end.
 pub fn worker(options: &WorkerOptions) -> u8 {
     start_log("worker", options.quiet, LevelFilter::Info);
     match run_worker(options) {
@@ -75,8 +77,15 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     config.payload_bytes_max = options.payload_max_bytes;
     config.ordered = !options.unordered;
     config.give_up = options.give_up;
+    config.attempts_max = options.attempts_max;
+    config.failures_max = options.failures_max;
     config.seed = u64::from(std::process::id());
     let mut role = Head::new(config, Compared::new(options.job.clone()));
+    let signals = signals::catch(Exit::Interrupted.code());
+    let signals = signals.map_err(failure("cannot catch signals"))?;
+    reactor
+        .watch_signals(signals)
+        .map_err(failure("cannot watch for signals"))?;
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let output = reactor.take_output().expect("it was set above");
@@ -192,6 +201,7 @@ fn start_local(payload_bytes_max: usize) -> io::Result<SocketAddr> {
     reactor.start_pool(1)?;
     let mut config = WorkerConfig::new(1, builtin());
     config.payload_bytes_max = payload_bytes_max;
+    config.incarnation = incarnation();
     let work = move || match reactor.run(&mut Worker::new(config)) {
         Ok(_) => {}
         // The head notices that the worker is silent, as with any other.
@@ -211,6 +221,12 @@ fn run_worker(options: &WorkerOptions) -> Result<Exit, Failure> {
         .map_err(failure("cannot start the pool"))?;
     let mut config = WorkerConfig::new(slots, builtin());
     config.payload_bytes_max = options.payload_max_bytes;
+    config.grace = options.grace;
+    config.incarnation = incarnation();
+    let signals = signals::catch(Exit::Interrupted.code());
+    reactor
+        .watch_signals(signals.map_err(failure("cannot catch signals"))?)
+        .map_err(failure("cannot watch for signals"))?;
     // A worker whose standard output is closed works all the same.
     let mut stdout = io::stdout();
     let _ = writeln!(stdout, "Listening on {address}").and_then(|()| stdout.flush());
@@ -239,6 +255,11 @@ fn listen(reactor: &mut Reactor, address: &Address) -> Result<SocketAddr, Failur
         exit: Exit::Output,
         reason: format!("{what}: {error}{hint}"),
     })
+}
+
+/// A number that no other process has: the standard library's own source of hash seeds.
+fn incarnation() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Prints a line to standard error; if nobody reads it that is no reason to fail.

@@ -6,9 +6,14 @@
 //! Invariants: an open task is in exactly one state, and the states add up. Of all outcomes of a
 //! task exactly one counts, the first from a worker that was sent it and whose session still lives.
 //! A worker's attempts count against its credit until it answers them or its session ends, even when
-//! the task has long gone elsewhere.
+//! the task has long gone elsewhere. No task is given up but at a loss for which nothing else can be
+//! to blame (`blame.rs`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod blame;
+mod seat;
+mod table;
+
+use std::collections::BTreeMap;
 
 use crate::frame::Status;
 use crate::limits::{WINDOW_BYTES, WINDOW_TASKS};
@@ -16,147 +21,74 @@ use crate::payload::Payload;
 use crate::role::Attempt;
 use crate::time::Time;
 
+pub use blame::Loss;
+use blame::Waiting;
+use seat::Seat;
+pub use table::{Answer, Counts};
+use table::{State, Table};
+
 /// The scheduler of one run.
 #[derive(Debug)]
 pub struct Scheduler {
-    /// Open tasks, and those that wait for delivery: entry `i` is task `base + i`. A ring, not a
-    /// map: the map costs two thirds of the throughput.
-    ring: VecDeque<Entry>,
-    base: u64,
+    table: Table,
     /// The first task that was never sent.
     fresh: u64,
     /// Tasks to send again, which go first.
-    returned: BTreeSet<u64>,
-    order: Order,
+    waiting: Waiting,
     seats: Vec<Seat>,
-    counts: Counts,
-    /// Payload bytes in the ring.
-    held_bytes: usize,
-    /// Moving mean of output lengths: what an attempt in flight will add to `held_bytes`.
+    /// The worker that gets no more until it is empty, for a task that must run alone.
+    reserved: Option<u32>,
+    /// The reasons of failures that are not believed yet: they may be the worker's fault.
+    doubts: BTreeMap<u64, Payload>,
+    /// A task is given up at so many losses; at least 1.
+    attempts_max: u32,
+    /// Moving mean of output lengths: what an attempt in flight will add to the window.
     output_bytes_mean: usize,
 }
 
-/// In which order outcomes are delivered.
-#[derive(Debug)]
-enum Order {
-    /// In input order.
-    Input,
-    /// As they come. Tasks that the ring has left behind are kept aside, so that one straggler
-    /// does not make it grow; there are at most as many as attempts in flight.
-    Arrival {
-        answered: VecDeque<u64>,
-        stragglers: BTreeMap<u64, Entry>,
-    },
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The input; the output (or error) in its place once there is one.
-    payload: Payload,
-    /// Number of the latest attempt; 0 before the first.
-    attempt: u32,
-    state: State,
-    sent_at: Time,
-    queue_us: u32,
-    run_us: u32,
-}
-
+/// What a worker may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Waits to be sent.
-    Ready,
-    /// The latest attempt is at that worker.
-    InFlight { worker: u32 },
-    /// Waits to be delivered.
-    Answered { worker: u32, status: Status },
-    /// Delivered out of order; leaves when it reaches the front.
-    Delivered,
-}
-
-/// What one worker holds.
-#[derive(Debug, Default)]
-struct Seat {
-    /// Tasks in the order sent; those no longer in flight here are dropped from the front.
-    sent: VecDeque<u64>,
-    /// Attempts that no longer stand for their task (sent elsewhere since, or answered by another),
-    /// with the length of their input.
-    orphans: BTreeMap<Attempt, usize>,
-    /// Attempts it has not answered, orphans included.
-    tasks: u32,
-    /// Their input bytes.
-    bytes: usize,
-}
-
-/// How many open tasks are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Waiting to be sent.
-    pub ready: usize,
-    /// At a worker.
-    pub in_flight: usize,
-    /// Waiting to be delivered.
-    pub answered: usize,
-}
-
-impl Counts {
-    /// All of them.
-    pub fn open(&self) -> usize {
-        self.ready + self.in_flight + self.answered
-    }
+pub enum Pick {
+    /// This task.
+    Task {
+        /// Its number.
+        task: u64,
+        /// The length of its input.
+        input_bytes: usize,
+    },
+    /// Nothing until it has answered what it holds: a task must run alone there.
+    Wait,
+    /// Nothing that is ready: whatever the job has next.
+    Nothing,
 }
 
 /// What an outcome was worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the task's recorded outcome.
+    /// It is the task's recorded outcome (or will be, if it was doubted).
     Counted,
-    /// The task had one already: dropped.
+    /// The task has another by now: dropped.
     Late,
     /// That worker holds no such attempt: it broke the protocol.
     Stranger,
-}
-
-/// A task ready to be delivered.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its number.
-    pub task: u64,
-    /// How it ended.
-    pub status: Status,
-    /// The output, or the error's text.
-    pub output: Payload,
-    /// Whose answer counted.
-    pub worker: u32,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// Time between sending and answer, less `run_us`; in microseconds.
-    pub queue_us: u32,
-    /// How long the kernel ran, in microseconds.
-    pub run_us: u32,
 }
 
 /// Stands for "no worker" in [`Answer::worker`]: the head itself answered.
 pub const NO_WORKER: u32 = u32::MAX;
 
 impl Scheduler {
-    /// For `workers` workers; `ordered` delivers in input order.
-    pub fn new(workers: usize, ordered: bool) -> Scheduler {
+    /// For `workers` workers; `ordered` delivers in input order; a task is given up at
+    /// `attempts_max` losses.
+    pub fn new(workers: usize, ordered: bool, attempts_max: u32) -> Scheduler {
+        assert!(attempts_max > 0, "every task gets one attempt");
         Scheduler {
-            ring: VecDeque::new(),
-            base: 0,
+            table: Table::new(ordered),
             fresh: 0,
-            returned: BTreeSet::new(),
-            order: if ordered {
-                Order::Input
-            } else {
-                Order::Arrival {
-                    answered: VecDeque::new(),
-                    stragglers: BTreeMap::new(),
-                }
-            },
+            waiting: Waiting::default(),
             seats: (0..workers).map(|_| Seat::default()).collect(),
-            counts: Counts::default(),
-            held_bytes: 0,
+            reserved: None,
+            doubts: BTreeMap::new(),
+            attempts_max,
             output_bytes_mean: 0,
         }
     }
@@ -164,79 +96,81 @@ impl Scheduler {
     /// Whether another task may be added: the window has room in tasks and in bytes. An outcome
     /// that delivery waits for is always open already, so a full window empties in the end.
     pub fn has_room(&self) -> bool {
-        let tasks = match self.order {
-            Order::Input => self.ring.len(),
-            Order::Arrival { .. } => self.counts.open(),
-        };
-        let expected_bytes = self.output_bytes_mean * self.counts.in_flight;
-        self.counts.open() == 0
-            || (tasks < WINDOW_TASKS && self.held_bytes + expected_bytes < WINDOW_BYTES)
+        let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
+        self.table.counts().open() == 0
+            || (self.table.window_tasks() < WINDOW_TASKS
+                && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
     }
 
     /// Adds the next task, ready to be sent.
     pub fn add(&mut self, input: &[u8]) {
-        self.push(Payload::from(input), State::Ready);
-        self.counts.ready += 1;
+        self.table.push(Payload::from(input));
     }
 
     /// Adds the next task as already failed, for a `reason` the head itself has.
     pub fn add_failed(&mut self, reason: &str) {
         assert!(self.next_fresh().is_none(), "tasks are sent in order");
-        let task = self.base + self.ring.len() as u64;
+        let task = self.table.push(Payload::EMPTY);
         self.fresh = task + 1;
-        let (worker, status) = (NO_WORKER, Status::Failed);
-        self.push(
-            Payload::from(reason.as_bytes()),
-            State::Answered { worker, status },
-        );
-        self.counts.answered += 1;
-        if let Order::Arrival { answered, .. } = &mut self.order {
-            answered.push_back(task);
+        let reason = Payload::from(reason.as_bytes());
+        self.table.answer(task, NO_WORKER, Status::Failed, reason);
+    }
+
+    /// What `worker`, which has so many slots, may be sent now.
+    pub fn pick(&mut self, worker: u32, slots: u32) -> Pick {
+        let held = self.held_tasks(worker);
+        let lonely = self.waiting.lonely();
+        if lonely.is_none() {
+            self.reserved = None;
+        } else if *self.reserved.get_or_insert(worker) == worker && held > 0 {
+            return Pick::Wait;
+        }
+        let is_reserved = self.reserved == Some(worker);
+        let careful = || self.waiting.careful().filter(|_| held < slots);
+        let task = (lonely.filter(|_| is_reserved))
+            .or_else(careful)
+            .or_else(|| self.waiting.plain())
+            .or_else(|| self.next_fresh());
+        match task {
+            None => Pick::Nothing,
+            Some(task) => {
+                let entry = self.table.get(task).expect("a ready task is open");
+                let input_bytes = entry.payload.len();
+                Pick::Task { task, input_bytes }
+            }
         }
     }
 
-    fn push(&mut self, payload: Payload, state: State) {
-        self.held_bytes += payload.len();
-        self.ring.push_back(Entry {
-            payload,
-            attempt: 0,
-            state,
-            sent_at: Time::ZERO,
-            queue_us: 0,
-            run_us: 0,
-        });
-    }
-
-    /// Length of the input of the task that [`Scheduler::assign`] would take.
-    pub fn next_input_bytes(&self) -> Option<usize> {
-        let task = self.next_ready()?;
-        Some(
-            self.entry(task)
-                .expect("a ready task is open")
-                .payload
-                .len(),
-        )
-    }
-
-    /// Makes an attempt of the next ready task, returned ones first, and gives it to `worker`.
-    pub fn assign(&mut self, worker: u32, now: Time) -> Option<(Attempt, &[u8])> {
-        let task = self.next_ready()?;
-        if !self.returned.remove(&task) {
-            self.fresh = task + 1;
+    /// How many attempts `worker` should hold at most, of the `depth` it could: no more than its
+    /// slots while that keeps it clear who was running when it dies.
+    pub fn depth(&self, worker: u32, slots: u32, depth: u32) -> u32 {
+        let seat = &self.seats[worker as usize];
+        if seat.is_taken_whole {
+            0
+        } else if seat.careful_tasks > 0 || self.waiting.has_blamed() {
+            slots.min(depth)
+        } else {
+            depth
         }
-        self.counts.ready -= 1;
-        self.counts.in_flight += 1;
-        let entry = find(&mut self.ring, self.base, &mut self.order, task).expect("it is open");
-        debug_assert_eq!(entry.state, State::Ready);
-        entry.state = State::InFlight { worker };
-        entry.attempt += 1;
-        entry.sent_at = now;
+    }
+
+    /// Makes an attempt of a ready task and gives it to `worker`.
+    pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+        if !self.waiting.remove(task) {
+            assert_eq!(task, self.fresh, "fresh tasks are sent in order");
+            self.fresh += 1;
+        }
+        let attempts_max = self.attempts_max;
+        let entry = self.table.send(task, worker, now);
         let seat = &mut self.seats[worker as usize];
-        seat.sent.push_back(task);
-        seat.tasks += 1;
-        seat.bytes += entry.payload.len();
+        seat.add(task, entry.payload.len());
+        if entry.blame.is_any() {
+            seat.careful_tasks += 1;
+            seat.is_taken_whole = entry.blame.is_lonely(attempts_max);
+            assert!(!seat.is_taken_whole || seat.tasks == 1, "it runs alone");
+        }
         let number = entry.attempt;
-        Some((Attempt { task, number }, &entry.payload))
+        (Attempt { task, number }, &entry.payload)
     }
 
     /// Takes an outcome from `worker`.
@@ -249,101 +183,119 @@ impl Scheduler {
         run_us: u32,
         now: Time,
     ) -> Verdict {
-        let task = attempt.task;
-        let mut entry = find(&mut self.ring, self.base, &mut self.order, task);
-        let state = entry.as_ref().map(|entry| entry.state);
-        let is_current = state == Some(State::InFlight { worker })
-            && entry.as_ref().is_some_and(|e| e.attempt == attempt.number);
-        let seat = &mut self.seats[worker as usize];
-        if is_current {
-            seat.bytes -= entry.as_ref().map_or(0, |e| e.payload.len());
-        } else if let Some(bytes) = seat.orphans.remove(&attempt) {
-            seat.bytes -= bytes;
-        } else {
-            return Verdict::Stranger;
+        match self.leave(worker, attempt) {
+            Ok(()) => {}
+            Err(verdict) => return verdict,
         }
-        seat.tasks -= 1;
-        let Some(entry) = entry.as_mut() else {
-            return Verdict::Late;
-        };
-        match entry.state {
-            State::Answered { .. } | State::Delivered => return Verdict::Late,
-            State::Ready => {
-                self.returned.remove(&task);
-                self.counts.ready -= 1;
-            }
-            State::InFlight { worker: other } => {
-                self.counts.in_flight -= 1;
-                if !is_current {
-                    let number = entry.attempt;
-                    let orphans = &mut self.seats[other as usize].orphans;
-                    orphans.insert(Attempt { task, number }, entry.payload.len());
-                }
-            }
-        }
-        self.counts.answered += 1;
-        self.held_bytes = self.held_bytes - entry.payload.len() + output.len();
         self.output_bytes_mean = (self.output_bytes_mean * 15 + output.len()) / 16;
-        let elapsed_us = u32::try_from(now.since(entry.sent_at).as_micros()).unwrap_or(u32::MAX);
-        entry.queue_us = elapsed_us.saturating_sub(run_us);
-        entry.run_us = run_us;
-        entry.payload = Payload::from(output);
-        entry.state = State::Answered { worker, status };
-        if let Order::Arrival { answered, .. } = &mut self.order {
-            answered.push_back(task);
+        self.table.note_times(attempt.task, run_us, now);
+        self.table
+            .answer(attempt.task, worker, status, Payload::from(output));
+        self.prune(worker);
+        Verdict::Counted
+    }
+
+    /// Takes a failure from `worker` that may be its own fault: it counts only once it is confirmed.
+    pub fn doubt(
+        &mut self,
+        worker: u32,
+        attempt: Attempt,
+        reason: &[u8],
+        run_us: u32,
+        now: Time,
+    ) -> Verdict {
+        if let Err(verdict) = self.leave(worker, attempt) {
+            return verdict;
         }
-        self.forget_answered(worker);
+        let task = attempt.task;
+        self.table.note_times(task, run_us, now);
+        self.table.set_state(task, State::Doubted);
+        self.doubts.insert(task, Payload::from(reason));
+        self.seats[worker as usize].doubted.insert(task);
+        self.prune(worker);
+        Verdict::Counted
+    }
+
+    /// How many failures of `worker` are doubted.
+    pub fn doubted(&self, worker: u32) -> usize {
+        self.seats[worker as usize].doubted.len()
+    }
+
+    /// The doubted failures of `worker` are the tasks' own answers.
+    pub fn confirm(&mut self, worker: u32) {
+        for task in std::mem::take(&mut self.seats[worker as usize].doubted) {
+            let reason = self.doubts.remove(&task).expect("it is doubted");
+            self.table.answer(task, worker, Status::Failed, reason);
+        }
+    }
+
+    /// The doubted failures of `worker` are its own fault: the tasks are ready again. Returns how
+    /// many they were.
+    pub fn overrule(&mut self, worker: u32) -> usize {
+        let tasks = std::mem::take(&mut self.seats[worker as usize].doubted);
+        for &task in &tasks {
+            self.doubts.remove(&task);
+            self.make_ready(task);
+        }
+        tasks.len()
+    }
+
+    /// `worker` did not run an attempt: its task is ready again, and nothing is counted.
+    pub fn put_back(&mut self, worker: u32, attempt: Attempt) -> Verdict {
+        if let Err(verdict) = self.leave(worker, attempt) {
+            return verdict;
+        }
+        self.make_ready(attempt.task);
+        self.prune(worker);
         Verdict::Counted
     }
 
     /// The worker is silent: its tasks are ready again, though it may still answer them. Returns how
     /// many they were.
-    pub fn take_back(&mut self, worker: u32) -> usize {
-        self.return_tasks(worker, true)
+    pub fn take_back(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
+        self.return_tasks(worker, true, loss)
     }
 
     /// The worker's session is over: its tasks are ready again and it will answer none. Returns how
     /// many they were.
-    pub fn end_session(&mut self, worker: u32) -> usize {
-        let count = self.return_tasks(worker, false);
-        self.seats[worker as usize] = Seat::default();
+    pub fn end_session(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
+        let count = self.return_tasks(worker, false, loss);
+        self.seats[worker as usize].end_session();
         count
+    }
+
+    /// The worker has been alive all the time: what its latest loss blamed on tasks is taken back.
+    pub fn forgive(&mut self, worker: u32) {
+        for (task, was_certain) in std::mem::take(&mut self.seats[worker as usize].blamed) {
+            let Some(entry) = self.table.get_mut(task) else {
+                continue;
+            };
+            entry.blame.forgive(was_certain);
+            if entry.state == State::Ready && self.waiting.remove(task) {
+                self.waiting.add(task, &entry.blame, self.attempts_max);
+            }
+        }
+    }
+
+    /// The worker's process is another than the one that was lost: what was blamed stays.
+    pub fn convict(&mut self, worker: u32) {
+        self.seats[worker as usize].blamed.clear();
     }
 
     /// The next outcome to deliver.
     pub fn next_answer(&mut self) -> Option<Answer> {
-        let (task, entry) = match &mut self.order {
-            Order::Input => {
-                let State::Answered { .. } = self.ring.front()?.state else {
-                    return None;
-                };
-                let task = self.base;
-                self.base += 1;
-                (task, self.ring.pop_front()?)
-            }
-            Order::Arrival { answered, .. } => {
-                let task = answered.pop_front()?;
-                (task, self.take_out_of_order(task))
-            }
-        };
-        Some(self.settle(task, entry))
+        self.table.next_answer()
     }
 
     /// Like [`Scheduler::next_answer`], but past tasks without an outcome, which are dropped: for
     /// the end of a run that cannot go on.
     pub fn next_answer_or_skip(&mut self) -> Option<Answer> {
-        loop {
-            if let Some(answer) = self.next_answer() {
-                return Some(answer);
-            }
-            self.ring.pop_front()?;
-            self.base += 1;
-        }
+        self.table.next_answer_or_skip()
     }
 
     /// How many open tasks are in which state.
     pub fn counts(&self) -> Counts {
-        self.counts
+        self.table.counts()
     }
 
     /// Attempts that `worker` has not answered.
@@ -358,163 +310,149 @@ impl Scheduler {
 
     /// The oldest open task and the worker that has it, if one has.
     pub fn oldest(&self) -> Option<(u64, Option<u32>)> {
-        let worker = match self.ring.front()?.state {
-            State::InFlight { worker } => Some(worker),
-            _ => None,
-        };
-        Some((self.base, worker))
+        self.table.oldest()
     }
 
-    fn next_ready(&self) -> Option<u64> {
-        self.returned.first().copied().or_else(|| self.next_fresh())
+    /// Tasks that have failed for good.
+    pub fn failed(&self) -> u64 {
+        self.table.failed()
     }
 
     fn next_fresh(&self) -> Option<u64> {
-        (self.fresh < self.base + self.ring.len() as u64).then_some(self.fresh)
+        (self.fresh < self.table.end()).then_some(self.fresh)
     }
 
-    fn entry(&self, task: u64) -> Option<&Entry> {
-        match (task.checked_sub(self.base), &self.order) {
-            (Some(index), _) => self.ring.get(usize::try_from(index).ok()?),
-            (None, Order::Arrival { stragglers, .. }) => stragglers.get(&task),
-            (None, Order::Input) => None,
+    fn make_ready(&mut self, task: u64) {
+        self.table.set_state(task, State::Ready);
+        let entry = self.table.get(task).expect("it is open");
+        self.waiting.add(task, &entry.blame, self.attempts_max);
+    }
+
+    /// An attempt is no longer at `worker`. `Ok` if its task still waits for an outcome; then it is
+    /// in no list of waiting tasks any more, and no other attempt stands for it.
+    fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<(), Verdict> {
+        let task = attempt.task;
+        let entry = self.table.get(task);
+        let state = entry.map(|entry| (entry.state, entry.attempt));
+        if state == Some((State::InFlight { worker }, attempt.number)) {
+            let entry = entry.expect("it has a state");
+            let (bytes, is_careful) = (entry.payload.len(), entry.blame.is_any());
+            self.seats[worker as usize].leave(bytes, is_careful);
+            return Ok(());
+        }
+        if !self.seats[worker as usize].leave_orphan(attempt) {
+            return Err(Verdict::Stranger);
+        }
+        match state {
+            None | Some((State::Answered { .. } | State::Delivered, _)) => Err(Verdict::Late),
+            // Somebody else's failure is in doubt; this outcome settles it.
+            Some((State::Doubted, _)) => {
+                self.doubts.remove(&task);
+                for seat in &mut self.seats {
+                    seat.doubted.remove(&task);
+                }
+                Ok(())
+            }
+            Some((State::Ready, _)) => {
+                self.waiting.remove(task);
+                Ok(())
+            }
+            Some((State::InFlight { worker: other }, number)) => {
+                let entry = self.table.get(task).expect("it has a state");
+                let bytes = entry.payload.len();
+                let seat = &mut self.seats[other as usize];
+                seat.make_orphan(Attempt { task, number }, bytes, entry.blame.is_any());
+                Ok(())
+            }
         }
     }
 
-    fn return_tasks(&mut self, worker: u32, may_answer: bool) -> usize {
+    fn return_tasks(&mut self, worker: u32, may_answer: bool, loss: &Loss<'_>) -> usize {
         let seat = &mut self.seats[worker as usize];
-        let mut count = 0;
-        for task in std::mem::take(&mut seat.sent) {
-            let Some(entry) = find(&mut self.ring, self.base, &mut self.order, task) else {
-                continue;
-            };
-            if entry.state != (State::InFlight { worker }) {
-                continue;
-            }
-            entry.state = State::Ready;
-            self.returned.insert(task);
-            if may_answer {
-                let number = entry.attempt;
-                seat.orphans
-                    .insert(Attempt { task, number }, entry.payload.len());
-            }
-            count += 1;
+        let mut tasks = std::mem::take(&mut seat.sent);
+        tasks.retain(|&task| self.table.is_at(task, worker));
+        seat.careful_tasks = 0;
+        seat.is_taken_whole = false;
+        if self.reserved == Some(worker) {
+            self.reserved = None;
         }
-        self.counts.in_flight -= count;
-        self.counts.ready += count;
-        count
+        if may_answer {
+            for &task in &tasks {
+                let entry = self.table.get(task).expect("it is in flight");
+                let number = entry.attempt;
+                let bytes = entry.payload.len();
+                seat.orphans.insert(Attempt { task, number }, bytes);
+            }
+        }
+        let slots = loss.slots();
+        let is_certain = tasks.len() <= slots as usize;
+        if slots > 0 {
+            seat.blamed
+                .extend(tasks.iter().map(|&task| (task, is_certain)));
+        }
+        for &task in &tasks {
+            let entry = self.table.get_mut(task).expect("it is in flight");
+            if let Loss::Unplanned { cause, .. } = loss {
+                entry.blame.add(is_certain, cause);
+            }
+            if let Some(reason) = entry.blame.verdict(self.attempts_max) {
+                let reason = Payload::from(reason.as_bytes());
+                self.table.answer(task, worker, Status::Failed, reason);
+            } else {
+                self.make_ready(task);
+            }
+        }
+        tasks.len()
     }
 
     /// Drops from the worker's list what is no longer in flight there: from the front at every
     /// call, everywhere once the list is mostly that. Its length stays within twice what is in
     /// flight, even behind a task that runs for hours.
-    fn forget_answered(&mut self, worker: u32) {
+    fn prune(&mut self, worker: u32) {
         let Seat { sent, tasks, .. } = &mut self.seats[worker as usize];
-        let (ring, base, order) = (&mut self.ring, self.base, &mut self.order);
-        let mut is_here = |task| {
-            find(ring, base, order, task).is_some_and(|e| e.state == State::InFlight { worker })
-        };
-        while sent.front().is_some_and(|&task| !is_here(task)) {
+        while sent
+            .front()
+            .is_some_and(|&task| !self.table.is_at(task, worker))
+        {
             sent.pop_front();
         }
         if sent.len() > 2 * *tasks as usize + 64 {
-            sent.retain(|&task| is_here(task));
+            sent.retain(|&task| self.table.is_at(task, worker));
         }
     }
 
-    /// Takes an answered task out from behind unanswered ones.
-    fn take_out_of_order(&mut self, task: u64) -> Entry {
-        let Order::Arrival { stragglers, .. } = &mut self.order else {
-            unreachable!("only unordered runs deliver out of order");
-        };
-        let Some(index) = task.checked_sub(self.base) else {
-            return stragglers.remove(&task).expect("it is open");
-        };
-        let delivered = Entry {
-            payload: Payload::EMPTY,
-            attempt: 0,
-            state: State::Delivered,
-            sent_at: Time::ZERO,
-            queue_us: 0,
-            run_us: 0,
-        };
-        let entry = std::mem::replace(&mut self.ring[index as usize], delivered);
-        while let Some(front) = self.ring.front() {
-            let is_delivered = front.state == State::Delivered;
-            if !is_delivered && (self.ring.len() < WINDOW_TASKS || self.base >= self.fresh) {
-                break;
-            }
-            let entry = self.ring.pop_front().expect("there is a front");
-            if !is_delivered {
-                stragglers.insert(self.base, entry);
-            }
-            self.base += 1;
-        }
-        entry
-    }
-
-    fn settle(&mut self, task: u64, entry: Entry) -> Answer {
-        let State::Answered { worker, status } = entry.state else {
-            unreachable!("only answered tasks are delivered");
-        };
-        self.counts.answered -= 1;
-        self.held_bytes -= entry.payload.len();
-        Answer {
-            task,
-            status,
-            output: entry.payload,
-            worker,
-            attempts: entry.attempt,
-            queue_us: entry.queue_us,
-            run_us: entry.run_us,
-        }
+    /// Asserts what can be asserted in a few instructions: the states add up. On in release builds,
+    /// once per turn.
+    pub fn check_sums(&self) {
+        self.table.check_sums();
+        let unsent = self.table.end() - self.fresh;
+        let ready = self.waiting.len() + unsent as usize;
+        assert_eq!(ready, self.table.counts().ready, "ready tasks are listed");
+        assert_eq!(self.doubts.len(), self.table.counts().doubted);
     }
 
     /// Walks all tables and asserts the invariants. For tests: it costs the length of the window.
     #[doc(hidden)]
     pub fn check(&self) {
-        let mut counts = Counts::default();
-        let mut held_bytes = 0;
-        let stragglers = match &self.order {
-            Order::Input => None,
-            Order::Arrival { stragglers, .. } => Some(stragglers.values()),
-        };
-        for entry in self.ring.iter().chain(stragglers.into_iter().flatten()) {
-            held_bytes += entry.payload.len();
-            match entry.state {
-                State::Ready => counts.ready += 1,
-                State::InFlight { .. } => counts.in_flight += 1,
-                State::Answered { .. } => counts.answered += 1,
-                State::Delivered => {}
-            }
-        }
-        assert_eq!(counts, self.counts, "the states add up");
-        assert_eq!(held_bytes, self.held_bytes, "the bytes add up");
-        let unsent = (self.base + self.ring.len() as u64).saturating_sub(self.fresh);
-        let ready = self.returned.len() + unsent as usize;
-        assert_eq!(ready, counts.ready, "every ready task is listed");
+        self.check_sums();
+        self.table.check();
         for (worker, seat) in self.seats.iter().enumerate() {
             let worker = worker as u32;
-            let live = seat.sent.iter().filter(|&&task| {
-                self.entry(task)
-                    .is_some_and(|e| e.state == State::InFlight { worker })
-            });
-            let held = live.count() + seat.orphans.len();
+            let live = seat
+                .sent
+                .iter()
+                .filter(|&&task| self.table.is_at(task, worker));
+            let (mut held, mut careful) = (seat.orphans.len(), 0);
+            for &task in live {
+                held += 1;
+                let entry = self.table.get(task).expect("it is in flight");
+                careful += u32::from(entry.blame.is_any());
+            }
             assert_eq!(held, seat.tasks as usize, "credit of worker {worker}");
+            assert_eq!(careful, seat.careful_tasks, "careful at worker {worker}");
+            for task in &seat.doubted {
+                assert!(self.doubts.contains_key(task), "task {task} is in doubt");
+            }
         }
-    }
-}
-
-/// The entry of `task`. A free function, so that the seats stay free to borrow.
-fn find<'a>(
-    ring: &'a mut VecDeque<Entry>,
-    base: u64,
-    order: &'a mut Order,
-    task: u64,
-) -> Option<&'a mut Entry> {
-    match (task.checked_sub(base), order) {
-        (Some(index), _) => ring.get_mut(usize::try_from(index).ok()?),
-        (None, Order::Arrival { stragglers, .. }) => stragglers.get_mut(&task),
-        (None, Order::Input) => None,
     }
 }

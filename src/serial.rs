@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::frame::Status;
-use crate::kernel::{Delivery, Kernel, Kernels, Next, Stop, Workload};
+use crate::kernel::{Delivery, Kernel, KernelError, Kernels, Next, Stop, Workload};
 use crate::rng::SplitMix64;
 
 /// A fingerprint of results, the same in whatever order they come. Memory for one number, so that a
@@ -30,7 +30,7 @@ impl Digest {
     pub fn add(&mut self, task: u64, status: Status, output: &[u8]) {
         let result = match status {
             Status::Done => output,
-            Status::Failed => &[],
+            Status::Failed | Status::Returned => &[],
         };
         self.tasks += 1;
         self.sum = self.sum.wrapping_add(hash(task, status, result));
@@ -99,7 +99,7 @@ fn run_one(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>)
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let reason = match result {
         Ok(Ok(())) => return Status::Done,
-        Ok(Err(reason)) => reason,
+        Ok(Err(KernelError::Failed(reason) | KernelError::Host(reason))) => reason,
         Err(_) => "the kernel panicked".into(),
     };
     output.clear();
@@ -148,8 +148,8 @@ impl<W: Workload> Workload for Compared<W> {
         self.job.deliver(delivery, text);
     }
 
-    fn finish(&mut self, text: &mut Vec<u8>) {
-        self.job.finish(text);
+    fn finish(&mut self, text: &mut Vec<u8>) -> bool {
+        self.job.finish(text)
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     fn errors_and_panics_are_failed_tasks() {
         struct Bad;
         impl Kernel for Bad {
-            fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+            fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
                 output.push(1);
                 assert_eq!(input[7], 0, "a test's panic, not a mistake");
                 Err("bad".into())

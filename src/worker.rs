@@ -13,12 +13,12 @@ use crate::conns::Conns;
 use crate::frame::{Frame, Refusal, Status};
 use crate::kernel::Kernels;
 use crate::limits::{
-    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH,
-    OUTBOX_BYTES_LOW,
+    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
+    OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
 };
-use crate::role::{CloseReason, Completion, ConnId, Event, Role, Sink};
+use crate::role::{CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
 use crate::silence::{Passed, Silence};
-use crate::time::{Time, Timers};
+use crate::time::{Duration, Time, Timers};
 
 /// What a worker is told when it starts.
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ pub struct WorkerConfig {
     pub credit_bytes: u32,
     /// What it can compute.
     pub kernels: Kernels,
+    /// How long kernels may go on once it is told to end.
+    pub grace: Duration,
+    /// Drawn at random when the process begins.
+    pub incarnation: u64,
 }
 
 impl WorkerConfig {
@@ -44,6 +48,8 @@ impl WorkerConfig {
             credit_tasks: CREDIT_TASKS,
             credit_bytes: CREDIT_BYTES,
             kernels,
+            grace: GRACE_DEFAULT,
+            incarnation: 0,
         }
     }
 }
@@ -53,9 +59,20 @@ impl WorkerConfig {
 pub struct Worker {
     config: WorkerConfig,
     sessions: Conns<Session>,
-    timers: Timers<ConnId>,
+    timers: Timers<Timer>,
+    /// It has been told to end.
+    is_draining: bool,
     /// Sessions that were sent a `Ping` this turn.
     pongs_due: Vec<ConnId>,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A session's greeting, or its next threshold of silence.
+    Session(ConnId),
+    /// The end of the time to finish what runs.
+    Grace,
 }
 
 /// One head.
@@ -69,7 +86,7 @@ struct Session {
     bytes: usize,
     /// Bytes in the outbox.
     unsent_bytes: usize,
-    /// The pool starts nothing of it until the head has read more of what is there.
+    /// The pool starts nothing of it: the head reads too little of what is there, or is lost.
     paused: bool,
 }
 
@@ -102,6 +119,9 @@ impl Session {
     }
 }
 
+/// Why tasks come back from a worker that is about to end.
+const DRAINING: &str = "the worker is about to end";
+
 /// A head that is turned away, and why.
 struct Refused {
     refusal: Refusal,
@@ -125,6 +145,7 @@ impl Worker {
             config,
             sessions: Conns::new(),
             timers: Timers::new(),
+            is_draining: false,
             pongs_due: Vec::new(),
         }
     }
@@ -136,7 +157,13 @@ impl Worker {
     }
 
     fn opened(&mut self, conn: ConnId, peer: &str, now: Time, out: &mut impl Sink) {
-        let is_full = self.sessions.count() >= CONNECTIONS_MAX;
+        let busy = if self.is_draining {
+            Some("it is about to end".to_owned())
+        } else if self.sessions.count() >= CONNECTIONS_MAX {
+            Some(format!("it serves {CONNECTIONS_MAX} connections already"))
+        } else {
+            None
+        };
         let until = now + GREETING_TIMEOUT;
         let session = Session {
             peer: peer.to_owned(),
@@ -148,13 +175,10 @@ impl Worker {
             paused: false,
         };
         self.sessions.insert(conn, session);
-        self.timers.set(conn, until);
-        if is_full {
-            let refused = Refused {
-                refusal: Refusal::Busy,
-                reason: format!("it serves {CONNECTIONS_MAX} connections already"),
-            };
-            self.refuse(conn, &refused, out);
+        self.timers.set(Timer::Session(conn), until);
+        if let Some(reason) = busy {
+            let refusal = Refusal::Busy;
+            self.refuse(conn, &Refused { refusal, reason }, out);
         }
     }
 
@@ -171,7 +195,13 @@ impl Worker {
         match (&session.phase, frame) {
             (&Phase::Working { payload_bytes_max }, Frame::Task { attempt, input }) => {
                 session.take(&self.config, input, payload_bytes_max)?;
-                out.submit(conn, attempt, input);
+                if self.is_draining {
+                    // It was on its way when this worker said that it would end.
+                    let done = Completion::returned(conn, attempt, input.len(), DRAINING);
+                    self.completed(done, out);
+                } else {
+                    out.submit(conn, attempt, input);
+                }
                 Ok(())
             }
             (
@@ -187,12 +217,13 @@ impl Worker {
                     payload_bytes_max: ours.min(payload_max as usize),
                 };
                 session.silence = Silence::new(now);
-                self.timers.set(conn, session.deadline());
+                self.timers.set(Timer::Session(conn), session.deadline());
                 let welcome = Frame::Welcome {
                     slots: self.config.slots,
                     credit_tasks: self.config.credit_tasks,
                     credit_bytes: self.config.credit_bytes,
                     payload_max: ours as u32,
+                    incarnation: self.config.incarnation,
                     release: env!("CARGO_PKG_VERSION"),
                 };
                 session.send(conn, welcome, out);
@@ -271,10 +302,7 @@ impl Worker {
                 out,
             );
         }
-        if !session.paused && session.unsent_bytes > OUTBOX_BYTES_HIGH {
-            session.paused = true;
-            out.pause(conn, true);
-        }
+        session.pause_or_resume(conn, out);
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize, out: &mut impl Sink) {
@@ -282,16 +310,15 @@ impl Worker {
             return;
         };
         session.unsent_bytes -= bytes;
-        if session.paused && session.unsent_bytes < OUTBOX_BYTES_LOW {
-            session.paused = false;
-            out.pause(conn, false);
-        }
+        session.pause_or_resume(conn, out);
     }
 
-    fn heard(&mut self, conn: ConnId, now: Time) {
+    fn heard(&mut self, conn: ConnId, now: Time, out: &mut impl Sink) {
         if let Some(session) = self.sessions.get_mut(conn) {
             if session.silence.heard(now) {
                 info!("head {} is heard again", session.peer);
+                self.timers.set(Timer::Session(conn), session.deadline());
+                session.pause_or_resume(conn, out);
             }
         }
     }
@@ -324,7 +351,7 @@ impl Worker {
     /// Forgets a session and has the pool forget it.
     fn end(&mut self, conn: ConnId, out: &mut impl Sink) -> Option<Session> {
         let session = self.sessions.remove(conn)?;
-        self.timers.cancel(conn);
+        self.timers.cancel(Timer::Session(conn));
         if matches!(session.phase, Phase::Working { .. }) {
             out.revoke(conn);
         }
@@ -349,7 +376,13 @@ impl Worker {
         while let Some(passed) = session.silence.check(now) {
             match passed {
                 Passed::Ask => session.send(conn, Frame::Ping, out),
-                Passed::Lost => warn!("head {} is silent", session.peer),
+                Passed::Lost => {
+                    warn!(
+                        "head {} is silent; nothing more is started for it",
+                        session.peer
+                    );
+                    session.pause_or_resume(conn, out);
+                }
                 Passed::Close => {
                     warn!(
                         "head {} stayed silent; {} tasks dropped",
@@ -361,11 +394,66 @@ impl Worker {
                 }
             }
         }
-        self.timers.set(conn, session.deadline());
+        self.timers.set(Timer::Session(conn), session.deadline());
+    }
+
+    /// Begins to end: tells the heads, hands back what has not started, lets the rest finish.
+    fn drain(&mut self, now: Time, out: &mut impl Sink) {
+        if std::mem::replace(&mut self.is_draining, true) {
+            return;
+        }
+        let mut held = 0;
+        for (conn, session) in self.sessions.iter_mut() {
+            held += session.tasks;
+            if !matches!(session.phase, Phase::Greeting { .. }) {
+                session.send(conn, Frame::Drain, out);
+            }
+            if matches!(session.phase, Phase::Working { .. }) {
+                out.recall(conn);
+            }
+        }
+        let grace = self.config.grace;
+        self.timers.set(Timer::Grace, now + grace);
+        if held > 0 {
+            info!(
+                "about to end: what runs has {} s to finish",
+                grace.as_secs()
+            );
+        }
+    }
+
+    /// Once a worker that is about to end has answered everything, it closes its sessions, and ends
+    /// with the last of them.
+    fn end_if_drained(&mut self, out: &mut impl Sink) {
+        if !self.is_draining {
+            return;
+        }
+        let sessions = self.sessions.iter_mut();
+        let idle = sessions.filter(|(_, s)| s.tasks == 0 && s.unsent_bytes == 0);
+        let idle: Vec<ConnId> = idle.map(|(conn, _)| conn).collect();
+        for conn in idle {
+            self.end(conn, out);
+            out.close(conn);
+        }
+        if self.sessions.count() == 0 {
+            out.exit(Exit::Done);
+        }
     }
 }
 
 impl Session {
+    /// Has the pool wait while the head does not read or is lost, and go on afterwards.
+    fn pause_or_resume(&mut self, conn: ConnId, out: &mut impl Sink) {
+        let unsent_max = match self.paused {
+            false => OUTBOX_BYTES_HIGH,
+            true => OUTBOX_BYTES_LOW,
+        };
+        let paused = self.silence.is_lost() || self.unsent_bytes > unsent_max;
+        if paused != std::mem::replace(&mut self.paused, paused) {
+            out.pause(conn, paused);
+        }
+    }
+
     /// Accounts for a task, within the credit it was given.
     fn take(
         &mut self,
@@ -396,7 +484,7 @@ impl Role for Worker {
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         match event {
             Event::Opened { conn, peer, .. } => self.opened(conn, peer, now, out),
-            Event::Heard { conn } => self.heard(conn, now),
+            Event::Heard { conn } => self.heard(conn, now, out),
             Event::Frame { conn, frame } => {
                 if let Err(refused) = self.frame(conn, frame, now, out) {
                     self.refuse(conn, &refused, out);
@@ -405,6 +493,7 @@ impl Role for Worker {
             Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
             Event::Closed { conn, reason } => self.closed(conn, &reason, out),
             Event::Completed(done) => self.completed(done, out),
+            Event::Interrupted => self.drain(now, out),
             Event::DialFailed { .. } | Event::Written { .. } | Event::OutputFailed { .. } => {
                 unreachable!("a worker neither dials nor writes")
             }
@@ -422,6 +511,7 @@ impl Role for Worker {
                 }
             }
         }
+        self.end_if_drained(out);
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -429,8 +519,18 @@ impl Role for Worker {
     }
 
     fn handle_timeout(&mut self, now: Time, out: &mut impl Sink) {
-        while let Some(conn) = self.timers.pop_due(now) {
-            self.overdue(conn, now, out);
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Session(conn) => self.overdue(conn, now, out),
+                Timer::Grace => {
+                    let held: u32 = self.sessions.iter_mut().map(|(_, s)| s.tasks).sum();
+                    warn!(
+                        "{held} tasks still run after {} s: ending all the same",
+                        self.config.grace.as_secs()
+                    );
+                    out.exit(Exit::Done);
+                }
+            }
         }
     }
 }

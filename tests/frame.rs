@@ -170,7 +170,7 @@ fn errors_of_a_body() {
     };
     for (kind, fixed_bytes) in [
         (Kind::Hello, 4),
-        (Kind::Welcome, 14),
+        (Kind::Welcome, 22),
         (Kind::Refuse, 1),
         (Kind::Job, 1),
         (Kind::Task, 12),
@@ -185,18 +185,18 @@ fn errors_of_a_body() {
     }
     let kind = Kind::Job;
     assert_body(kind, &[b"\x02s"], FrameError::Short { kind });
-    for kind in [Kind::Ping, Kind::Pong] {
+    for kind in [Kind::Ping, Kind::Pong, Kind::Drain] {
         assert_body(kind, &[b"?"], FrameError::Trailing { kind });
     }
-    for (kind, fixed_bytes) in [(Kind::Hello, 4), (Kind::Welcome, 14)] {
+    for (kind, fixed_bytes) in [(Kind::Hello, 4), (Kind::Welcome, 22)] {
         let body = [&[1; 14][..fixed_bytes], &[b'r'; 33]];
         assert_body(kind, &body, FrameError::Trailing { kind });
     }
 
     let value =
         |kind, body: &[&[u8]], what| assert_body(kind, body, FrameError::Value { kind, what });
-    value(Kind::Welcome, &[&[0; 2], &[1; 12]], "no slots");
-    value(Kind::Welcome, &[&[1; 2], &[0; 4], &[1; 8]], "no credit");
+    value(Kind::Welcome, &[&[0; 2], &[1; 20]], "no slots");
+    value(Kind::Welcome, &[&[1; 2], &[0; 4], &[1; 16]], "no credit");
     value(Kind::Refuse, &[&[0]], "unknown refusal");
     value(Kind::Refuse, &[&[4]], "unknown refusal");
     value(Kind::Task, &[&[0; 12]], "attempt 0");
@@ -204,7 +204,7 @@ fn errors_of_a_body() {
     value(Kind::Outcome, &[&[1; 12], &[2], &[0; 4]], "unknown status");
     let not_utf8 = "text that is not UTF-8";
     value(Kind::Hello, &[&[0; 4], &[0xff]], not_utf8);
-    value(Kind::Welcome, &[&[1; 14], &[0xff]], not_utf8);
+    value(Kind::Welcome, &[&[1; 22], &[0xff]], not_utf8);
     value(Kind::Refuse, &[&[1], &[0xff]], not_utf8);
     value(Kind::Job, &[&[1], &[0xff]], not_utf8);
 }
@@ -477,6 +477,7 @@ impl Contents {
                 credit_tasks: (rng.next() as u32).max(1),
                 credit_bytes: rng.next() as u32,
                 payload_max: rng.next() as u32,
+                incarnation: rng.next(),
                 release: &self.text,
             },
             Kind::Refuse => Frame::Refuse {
@@ -493,12 +494,13 @@ impl Contents {
             },
             Kind::Outcome => Frame::Outcome {
                 attempt,
-                status: [Status::Done, Status::Failed][rng.below(2) as usize],
+                status: [Status::Done, Status::Failed, Status::Returned][rng.below(3) as usize],
                 run_us: rng.next() as u32,
                 output: &self.bytes,
             },
             Kind::Ping => Frame::Ping,
             Kind::Pong => Frame::Pong,
+            Kind::Drain => Frame::Drain,
         }
     }
 }

@@ -7,11 +7,12 @@
 
 use log::{debug, warn};
 
+use super::trust::Trust;
 use crate::depth::Depth;
-use crate::frame::{Frame, Status};
+use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::rng::Backoff;
-use crate::role::{ConnId, Sink};
+use crate::role::{Attempt, ConnId, Sink};
 use crate::silence::Silence;
 use crate::time::Time;
 
@@ -24,6 +25,9 @@ pub(super) struct Link {
     pub tally: Tally,
     /// As it said when it was last up; 0 before.
     pub slots: u16,
+    /// Which process it was then.
+    pub incarnation: Option<u64>,
+    pub trust: Trust,
     outage: Outage,
 }
 
@@ -46,7 +50,11 @@ pub(super) enum State {
     /// For the connection.
     Dialing,
     /// For the `Welcome`.
-    Greeting { conn: ConnId },
+    Greeting {
+        conn: ConnId,
+        /// Bytes in the outbox.
+        unsent_bytes: usize,
+    },
     /// It takes tasks (unless it is lost).
     Up(Session),
     /// It will never take any.
@@ -60,6 +68,8 @@ pub(super) struct Session {
     pub credit_tasks: u32,
     pub silence: Silence,
     pub depth: Depth,
+    /// It said that it is about to end.
+    pub is_draining: bool,
     /// Bytes in the outbox.
     pub unsent_bytes: usize,
     slots: u16,
@@ -75,6 +85,8 @@ pub struct Tally {
     pub failed: u64,
     /// Attempts taken back because it was lost.
     pub lost: u64,
+    /// Attempts it handed back without running them.
+    pub returned: u64,
     /// Outcomes that came after another one counted.
     pub late: u64,
 }
@@ -84,6 +96,7 @@ impl Tally {
         match status {
             Status::Done => self.done += 1,
             Status::Failed => self.failed += 1,
+            Status::Returned => self.returned += 1,
         }
     }
 }
@@ -96,13 +109,15 @@ impl Link {
             backoff: Backoff::new(),
             tally: Tally::default(),
             slots: 0,
+            incarnation: None,
+            trust: Trust::new(),
             outage: Outage::Untried,
         }
     }
 
     pub fn conn(&self) -> Option<ConnId> {
         match &self.state {
-            State::Greeting { conn } => Some(*conn),
+            State::Greeting { conn, .. } => Some(*conn),
             State::Up(session) => Some(session.conn),
             State::Waiting | State::Dialing | State::Barred => None,
         }
@@ -115,9 +130,10 @@ impl Link {
         }
     }
 
-    /// Up, and not lost.
+    /// Up, and neither lost nor draining nor set aside.
     pub fn is_usable(&self) -> bool {
-        self.session().is_some_and(|s| !s.silence.is_lost())
+        let is_there = |s: &Session| !s.silence.is_lost() && !s.is_draining;
+        self.session().is_some_and(is_there) && !self.trust.is_aside()
     }
 
     /// Its first dial is decided, one way or the other.
@@ -125,17 +141,31 @@ impl Link {
         self.outage != Outage::Untried
     }
 
-    /// The result of a dial and greeting, or the end of a session (which was of use).
-    pub fn tried(&mut self, was_usable: bool) {
-        if was_usable {
-            self.outage = Outage::None;
-        }
+    /// It was greeted.
+    pub fn came_up(&mut self, session: Session, slots: u16) {
+        self.slots = slots;
+        self.state = State::Up(session);
+        self.outage = Outage::None;
     }
 
     /// It will not be of use, which the user has been told.
     pub fn bar(&mut self) {
         self.state = State::Barred;
         self.outage = Outage::Said;
+    }
+
+    /// Tells the user that it could not run an attempt: the first time aloud.
+    pub fn say_returned(&mut self, attempt: Attempt, reason: &str) {
+        let level = match self.tally.returned {
+            0 => log::Level::Warn,
+            _ => log::Level::Debug,
+        };
+        log::log!(
+            level,
+            "worker {} could not run task {}: {reason}",
+            self.name,
+            attempt.task
+        );
     }
 
     /// Tells the user that it cannot be reached: the first time aloud, then for those who debug.
@@ -158,13 +188,21 @@ impl Link {
 }
 
 impl Session {
-    pub fn new(conn: ConnId, slots: u16, tasks: u32, bytes: u32, now: Time) -> Session {
+    pub fn new(
+        conn: ConnId,
+        slots: u16,
+        tasks: u32,
+        bytes: u32,
+        unsent_bytes: usize,
+        now: Time,
+    ) -> Session {
         Session {
             conn,
             credit_tasks: tasks,
             silence: Silence::new(now),
             depth: Depth::new(slots, tasks, now),
-            unsent_bytes: 0,
+            is_draining: false,
+            unsent_bytes,
             slots,
             credit_bytes: bytes,
         }
@@ -188,8 +226,9 @@ impl Session {
     /// task, and an empty outbox any frame.
     pub fn has_room(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
         let fits_credit = held_tasks == 0 || held_bytes + input_bytes <= self.credit_bytes as usize;
+        let frame_bytes = HEADER_BYTES + FIXED_BYTES_MAX + input_bytes;
         let fits_outbox =
-            self.unsent_bytes == 0 || self.unsent_bytes + input_bytes <= OUTBOX_BYTES_MAX;
+            self.unsent_bytes == 0 || self.unsent_bytes + frame_bytes <= OUTBOX_BYTES_MAX;
         fits_credit && fits_outbox
     }
 }

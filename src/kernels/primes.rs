@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::format::{Row, Rows, Value, log_failure, number};
-use crate::kernel::{Delivery, Kernel, Next, Stop, Workload};
+use crate::kernel::{Delivery, Kernel, KernelError, Next, Stop, Workload};
 use crate::kernels::sieve::{TO_MAX, count_primes};
 
 /// Its name on the wire and on the command line.
@@ -48,13 +48,13 @@ pub fn open(setup: &[u8]) -> Result<Arc<dyn Kernel>, String> {
 struct CountPrimes;
 
 impl Kernel for CountPrimes {
-    fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+    fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
         let ends = <[u8; 16]>::try_from(input)
             .map_err(|_| format!("input of {} bytes, {NAME} takes 16", input.len()))?;
         let ends = u128::from_be_bytes(ends);
         let (from, to) = ((ends >> 64) as u64, ends as u64);
         if to > TO_MAX {
-            return Err(format!("{to} is above the largest end, {TO_MAX}"));
+            return Err(format!("{to} is above the largest end, {TO_MAX}").into());
         }
         let count = count_primes(from, to, || stop.is_raised()).ok_or("stopped")?;
         output.extend_from_slice(&count.to_be_bytes());
@@ -151,7 +151,7 @@ impl Workload for Primes {
     }
 
     /// With `--details` the row's worker is all of them, and its attempts and times are sums.
-    fn finish(&mut self, text: &mut Vec<u8>) {
+    fn finish(&mut self, text: &mut Vec<u8>) -> bool {
         if self.next <= self.to || self.chunks_delivered != self.chunks_asked {
             self.count = Err("the run ended before all of the range was counted".into());
         }
@@ -172,6 +172,7 @@ impl Workload for Primes {
             run_us: self.run_us,
         };
         self.rows.append_quietly(&row, text);
+        self.count.is_ok()
     }
 }
 
@@ -350,12 +351,18 @@ mod tests {
             assert_eq!(
                 kernel
                     .run(&vec![0; len], &Stop::new(), &mut Vec::new())
-                    .unwrap_err(),
+                    .unwrap_err()
+                    .to_string(),
                 format!("input of {len} bytes, primes takes 16")
             );
         }
         let error = kernel.run(&[0xff; 16], &Stop::new(), &mut Vec::new());
-        assert!(error.unwrap_err().contains("above the largest end"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("above the largest end")
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::format::{Row, Rows, Value, number};
-use crate::kernel::{Delivery, Kernel, Next, Stop, Workload};
+use crate::frame::Status;
+use crate::kernel::{Delivery, Kernel, KernelError, Next, Stop, Workload};
 
 /// Its name on the wire and on the command line.
 pub const NAME: &str = "square";
@@ -38,7 +39,7 @@ struct Square {
 }
 
 impl Kernel for Square {
-    fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+    fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
         let n = <[u8; 8]>::try_from(input).map_err(|_| wrong_len("input", input, 8))?;
         let n = u64::from_be_bytes(n);
         if stop.sleep(self.work) {
@@ -59,6 +60,8 @@ pub struct Squares {
     work_ms: u32,
     rows: Rows,
     next: u64,
+    /// No output was anything but a number.
+    is_sound: bool,
 }
 
 impl Squares {
@@ -69,6 +72,7 @@ impl Squares {
             work_ms,
             rows,
             next: 0,
+            is_sound: true,
         }
     }
 }
@@ -94,6 +98,7 @@ impl Workload for Squares {
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {
         let square = number(delivery);
+        self.is_sound &= square.is_ok() || delivery.status != Status::Done;
         let value = match &square {
             Ok(square) => Value::Number(*square),
             Err(reason) => Value::Failed(reason),
@@ -103,14 +108,15 @@ impl Workload for Squares {
         self.rows.append(&row, text);
     }
 
-    fn finish(&mut self, _: &mut Vec<u8>) {}
+    fn finish(&mut self, _: &mut Vec<u8>) -> bool {
+        self.is_sound
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::Format;
-    use crate::frame::Status;
 
     fn square(n: u64) -> Result<Vec<u8>, String> {
         let kernel = open(&0_u32.to_be_bytes()).unwrap();

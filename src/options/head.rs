@@ -16,13 +16,15 @@ use crate::format::{Format, Rows};
 use crate::kernels::Job;
 use crate::kernels::sieve::TO_MAX;
 use crate::limits::{
-    CLOSE_AFTER, DIAL_TIMEOUT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, LOST_AFTER,
+    ATTEMPTS_DEFAULT, CLOSE_AFTER, DIAL_TIMEOUT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, LOST_AFTER,
     PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, WINDOW_BYTES, WINDOW_TASKS,
 };
 use crate::role::Exit;
 use crate::time::Duration;
 
 const LOCAL_DEFAULT: u64 = 2;
+/// More losses than this say nothing new of a task.
+const ATTEMPTS_MAX: u64 = 1000;
 /// Which workers do the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cluster {
@@ -43,6 +45,10 @@ pub struct HeadOptions {
     pub compare: bool,
     /// How long to go on without any usable worker; above zero.
     pub give_up: Duration,
+    /// Losses while running at which a task is given up; at least 1.
+    pub attempts_max: u32,
+    /// Failed tasks above which the run is ended early.
+    pub failures_max: Option<u64>,
     /// Where the results go; `None` is standard output.
     pub output: Option<PathBuf>,
     /// Whether results are written as they come rather than in input order.
@@ -77,6 +83,14 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
         give_up: match matches.opt_str("give-up") {
             Some(typed) => seconds("--give-up", &typed)?,
             None => GIVE_UP_DEFAULT,
+        },
+        attempts_max: match matches.opt_str("attempts") {
+            Some(typed) => whole("--attempts", &typed, 1..=ATTEMPTS_MAX)? as u32,
+            None => ATTEMPTS_DEFAULT,
+        },
+        failures_max: match matches.opt_str("max-failures") {
+            Some(typed) => Some(whole("--max-failures", &typed, 0..=u64::MAX)?),
+            None => None,
         },
         output: output(matches)?,
         unordered: matches.opt_present("unordered"),
@@ -189,6 +203,21 @@ fn cluster_flags() -> Vec<Flag> {
                 GIVE_UP_DEFAULT.as_secs()
             ),
         ),
+        Flag::new(
+            "",
+            "attempts",
+            "N",
+            format!(
+                "give a task up when so many workers were lost
+while it ran (default {ATTEMPTS_DEFAULT})"
+            ),
+        ),
+        Flag::new(
+            "",
+            "max-failures",
+            "N",
+            "end early when more than N tasks have failed",
+        ),
     ]
 }
 
@@ -233,7 +262,7 @@ Examples:
 
 Exit codes: {} every task done, {} a task failed for good or results differ from
 serial, {} bad usage, {} no worker could be used, {} output could not be written,
-{} the reader of standard output went away.
+{} interrupted, {} the reader of standard output went away.
 
 Limits: inputs and outputs of {} by default, {} at most; {} tasks or
 {} ahead of the oldest unfinished one, unless --unordered; {} s to connect,
@@ -244,6 +273,7 @@ elsewhere), for {} s disconnected. RUST_LOG=debug tells more.",
         code(Exit::Usage),
         code(Exit::NoWorker),
         code(Exit::Output),
+        code(Exit::Interrupted),
         code(Exit::ReaderGone),
         size(PAYLOAD_BYTES_DEFAULT),
         size(PAYLOAD_BYTES_MAX),
@@ -287,6 +317,8 @@ pub(super) mod tests {
             job: Job::Square(Squares::new(10, 1000, Rows::default())),
             compare: true,
             give_up: Duration::from_secs(60),
+            attempts_max: 3,
+            failures_max: None,
             output: None,
             unordered: false,
             payload_max_bytes: 1 << 20,
@@ -319,6 +351,14 @@ pub(super) mod tests {
             assert_eq!(error(&format!("--local {typed}")), expected);
         }
         assert!(error("--local two").contains("not a whole number"));
+    }
+
+    #[test]
+    fn attempts_and_failures() {
+        assert_eq!(ok("--attempts 1").attempts_max, 1);
+        assert!(error("--attempts 0").starts_with("--attempts is 0, but must be from 1"));
+        assert_eq!(ok("--max-failures 0").failures_max, Some(0));
+        assert!(error("--max-failures some").contains("not a whole number"));
     }
 
     #[test]

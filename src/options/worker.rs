@@ -9,13 +9,14 @@ use std::thread::available_parallelism;
 
 use getopts::Matches;
 
-use super::cli::{Flag, Program, grouped, payload_max_bytes, whole};
+use super::cli::{Flag, Program, grouped, payload_max_bytes, seconds, whole};
 use super::{Address, Early, THREADS_MAX, size};
 use crate::limits::{
-    CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GREETING_BYTES_MAX, GREETING_TIMEOUT,
-    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
+    CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
+    GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
 };
 use crate::role::Exit;
+use crate::time::Duration;
 
 /// What `worker` was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct WorkerOptions {
     pub listen: Address,
     /// Pool threads; at least 1.
     pub slots: usize,
+    /// How long kernels may go on once it is told to end; above zero.
+    pub grace: Duration,
     /// Largest task input or output, in bytes.
     pub payload_max_bytes: usize,
     /// Whether to say only what went wrong.
@@ -53,6 +56,10 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
         slots: match matches.opt_str("slots") {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
             None => slots_default(),
+        },
+        grace: match matches.opt_str("grace") {
+            Some(typed) => seconds("--grace", &typed)?,
+            None => GRACE_DEFAULT,
         },
         payload_max_bytes: payload_max_bytes(matches)?,
         quiet: matches.opt_present("quiet"),
@@ -101,12 +108,25 @@ fn program() -> Program {
             "listen where other machines reach it, although\nthere is no key",
         ),
     ];
-    let computing = vec![Flag::new(
-        "s",
-        "slots",
-        "N",
-        format!("threads that compute, up to {THREADS_MAX}\n(default: as many as the machine has)"),
-    )];
+    let computing = vec![
+        Flag::new(
+            "s",
+            "slots",
+            "N",
+            format!(
+                "threads that compute, up to {THREADS_MAX}\n(default: as many as the machine has)"
+            ),
+        ),
+        Flag::new(
+            "",
+            "grace",
+            "SECONDS",
+            format!(
+                "when told to end, how long tasks may go on\n(default {})",
+                GRACE_DEFAULT.as_secs()
+            ),
+        ),
+    ];
     Program {
         name: "worker",
         before: "\
@@ -174,6 +194,7 @@ mod tests {
         let expected = WorkerOptions {
             listen: Address::LOOPBACK,
             slots: slots_default(),
+            grace: GRACE_DEFAULT,
             payload_max_bytes: 1 << 20,
             quiet: false,
         };

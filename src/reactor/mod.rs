@@ -14,11 +14,11 @@ mod dialing;
 mod lookup;
 mod outlet;
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -37,6 +37,7 @@ use outlet::{Notes, Outlet};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
+const SIGNALS: Token = Token(usize::MAX - 2);
 
 /// The reactor of one role.
 pub struct Reactor {
@@ -51,6 +52,9 @@ pub struct Reactor {
     generation: u32,
     listener: Option<Listener>,
     lookups: Option<Lookups>,
+    signals: Option<UnixStream>,
+    /// A signal has arrived and the role does not know it yet.
+    is_interrupted: bool,
     pool: Option<Pool>,
     output: Option<Output>,
     timers: Timers<Deadline>,
@@ -97,6 +101,8 @@ impl Reactor {
             generation: 0,
             listener: None,
             lookups: None,
+            signals: None,
+            is_interrupted: false,
             pool: None,
             output: None,
             timers: Timers::new(),
@@ -124,6 +130,19 @@ impl Reactor {
         Ok(())
     }
 
+    /// Says where signals arrive, as bytes: the role is told that it is interrupted.
+    ///
+    /// # Errors
+    /// If the system refuses to watch it.
+    pub fn watch_signals(&mut self, signals: std::os::unix::net::UnixStream) -> io::Result<()> {
+        signals.set_nonblocking(true)?;
+        let mut signals = UnixStream::from_std(signals);
+        let registry = self.poll.registry();
+        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
     /// Says where the role's writes go.
     pub fn set_output(&mut self, output: Output) {
         self.output = Some(output);
@@ -147,8 +166,14 @@ impl Reactor {
         self.start = Instant::now();
         loop {
             self.turn(role)?;
-            if let Some(exit) = self.notes.exit.take() {
-                return Ok(exit);
+            // Connections that are being closed get their time: their peers' last frames depend
+            // on it.
+            let is_closing =
+                |(_, c): (usize, &Connection)| matches!(c.stage, Stage::Closing { .. });
+            if let Some(exit) = self.notes.exit {
+                if !self.conns.iter().any(is_closing) {
+                    return Ok(exit);
+                }
             }
         }
     }
@@ -163,6 +188,7 @@ impl Reactor {
         self.read(role, now);
         self.take_completions(role, now);
         self.take_notices(role, now);
+        self.take_signals(role, now);
         self.time_out(role, now);
         self.write(role, now);
         role.flush(now, &mut self.outlet());
@@ -207,6 +233,7 @@ impl Reactor {
         for event in &self.events {
             match event.token() {
                 WAKER => {}
+                SIGNALS => self.is_interrupted = true,
                 LISTENER => {
                     if let Some(listener) = &mut self.listener {
                         listener.readable = true;
@@ -380,6 +407,17 @@ impl Reactor {
             }
         }
         self.notices = notices;
+    }
+
+    fn take_signals(&mut self, role: &mut impl Role, now: Time) {
+        if !std::mem::take(&mut self.is_interrupted) {
+            return;
+        }
+        let mut bytes = [0; 64];
+        let signals = self.signals.as_mut().expect("an event came from it");
+        // Until it would block, or else there is no next edge.
+        while signals.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        role.handle(Event::Interrupted, now, &mut self.outlet());
     }
 
     /// Does what is due, the reactor's and the role's.

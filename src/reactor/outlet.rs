@@ -85,6 +85,10 @@ impl Sink for Outlet<'_> {
         self.notes.pool.push(Command::Revoke(conn));
     }
 
+    fn recall(&mut self, conn: ConnId) {
+        self.notes.pool.push(Command::Recall(conn));
+    }
+
     fn pause(&mut self, conn: ConnId, paused: bool) {
         self.notes.pool.push(Command::Pause(conn, paused));
     }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use teamster::frame::Status;
-use teamster::kernel::{Delivery, Kernel, Kernels, Next, Stop, Workload};
+use teamster::kernel::{Delivery, Kernel, KernelError, Kernels, Next, Stop, Workload};
 use teamster::rng::SplitMix64;
 
 use crate::trace::mix;
@@ -82,7 +82,7 @@ impl Mirror {
 }
 
 impl Kernel for Mirror {
-    fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+    fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
         self.compute(input, output);
         Ok(())
     }
@@ -163,7 +163,8 @@ impl Workload for Job {
         text.resize(text.len() + self.text_bytes, b'.');
     }
 
-    fn finish(&mut self, _: &mut Vec<u8>) {
+    fn finish(&mut self, _: &mut Vec<u8>) -> bool {
         self.finished = true;
+        true
     }
 }

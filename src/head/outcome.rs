@@ -1,0 +1,149 @@
+//! What a worker's outcomes are worth.
+//!
+//! What it is: the part of the head that takes outcomes, doubts those that may be the worker's own
+//! fault, and sets such workers aside. What it is not: the rule for that ([`Trust`]), or the table.
+//!
+//! Invariant: a doubted failure is confirmed or overruled before the run ends as done.
+//!
+//! [`Trust`]: super::trust::Trust
+
+use log::warn;
+
+use super::link::State;
+use super::{Head, Timer};
+use crate::frame::{Frame, Status};
+use crate::kernel::Workload;
+use crate::limits::{DOUBT_TIMEOUT, FAST_FAILURE};
+use crate::role::Sink;
+use crate::scheduler::{Loss, Verdict};
+use crate::time::{Duration, Time};
+
+impl<W: Workload> Head<W> {
+    pub(super) fn outcome(&mut self, index: u32, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
+        let Frame::Outcome {
+            attempt,
+            status,
+            run_us,
+            output,
+        } = frame
+        else {
+            unreachable!("the caller matched it");
+        };
+        let link = &mut self.links[index as usize];
+        let State::Up(session) = &mut link.state else {
+            unreachable!("the caller matched it");
+        };
+        session.depth.answered();
+        let is_fast = Duration::from_micros(run_us.into()) < FAST_FAILURE;
+        let done_elsewhere = self.done_tasks - link.tally.done;
+        let scheduler = &mut self.scheduler;
+        let mut counted_as = status;
+        let verdict = match status {
+            Status::Done => scheduler.answer(index, attempt, status, output, run_us, now),
+            // What a worker that was set aside still fails says nothing of the task.
+            Status::Failed if link.trust.is_aside() => {
+                counted_as = Status::Returned;
+                scheduler.put_back(index, attempt)
+            }
+            Status::Failed if is_fast && self.config.workers.len() > 1 => {
+                link.trust.failed_fast(done_elsewhere);
+                self.has_strikes = true;
+                scheduler.doubt(index, attempt, output, run_us, now)
+            }
+            Status::Failed => scheduler.answer(index, attempt, status, output, run_us, now),
+            Status::Returned => {
+                if !session.is_draining {
+                    link.trust.could_not_run();
+                    self.has_strikes = true;
+                    let reason = String::from_utf8_lossy(output);
+                    link.say_returned(attempt, &reason);
+                }
+                scheduler.put_back(index, attempt)
+            }
+        };
+        if status == Status::Done || (status == Status::Failed && !is_fast) {
+            link.trust.worked();
+            scheduler.confirm(index);
+        }
+        match verdict {
+            Verdict::Counted => {
+                link.backoff.reset();
+                link.tally.count(counted_as);
+                self.done_tasks += u64::from(status == Status::Done);
+                self.last_outcome_at = now;
+            }
+            Verdict::Late => link.tally.late += 1,
+            Verdict::Stranger => {
+                let reason = format!("it answered {attempt}, which it was not sent");
+                self.hang_up(index, &reason, now, out);
+            }
+        }
+    }
+
+    /// Sets aside the workers that have shown to be broken.
+    pub(super) fn judge(&mut self, now: Time) {
+        if !self.has_strikes {
+            return;
+        }
+        self.has_strikes = self.scheduler.counts().doubted > 0;
+        for index in 0..self.links.len() as u32 {
+            let link = &self.links[index as usize];
+            let done_elsewhere = self.done_tasks - link.tally.done;
+            if link.is_usable() && link.trust.is_broken(done_elsewhere) {
+                self.set_aside(index, now);
+            }
+        }
+    }
+
+    fn set_aside(&mut self, index: u32, now: Time) {
+        let overruled = self.scheduler.overrule(index);
+        let returned = overruled + self.scheduler.take_back(index, &Loss::Planned);
+        let link = &mut self.links[index as usize];
+        link.tally.failed -= overruled as u64;
+        let until = link.trust.set_aside(now);
+        self.timers.set(Timer::Aside(index), until);
+        warn!(
+            "worker {} cannot do what the others can; it is set aside for {} s and its {returned} \
+             tasks go elsewhere",
+            link.name,
+            until.since(now).as_secs()
+        );
+        self.note_unusable(now);
+    }
+
+    /// A worker that was set aside gets another chance.
+    pub(super) fn try_again(&mut self, index: u32) {
+        let link = &mut self.links[index as usize];
+        link.trust.try_again(self.done_tasks - link.tally.done);
+        if link.is_usable() {
+            self.timers.cancel(Timer::GiveUp);
+        }
+    }
+
+    /// Nothing is in flight, and only doubts are left to wait for: nobody will tell, so they are the
+    /// tasks' own answers. A worker that is just being dialled might; it gets a little time.
+    pub(super) fn settle_if_stuck(&mut self, now: Time) {
+        let counts = self.scheduler.counts();
+        if counts.doubted == 0 || counts.in_flight > 0 {
+            self.timers.cancel(Timer::Doubt);
+            return;
+        }
+        let is_awaited = |state: &State| match state {
+            State::Waiting | State::Dialing | State::Greeting { .. } => true,
+            State::Up(session) => session.silence.is_lost(),
+            State::Barred => false,
+        };
+        if self.links.iter().any(|link| is_awaited(&link.state)) {
+            self.timers.set_if_new(Timer::Doubt, now + DOUBT_TIMEOUT);
+            return;
+        }
+        self.settle_doubts();
+    }
+
+    /// Believes all doubted failures.
+    pub(super) fn settle_doubts(&mut self) {
+        for index in 0..self.links.len() as u32 {
+            self.scheduler.confirm(index);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! From the dial to the end of a session.
+//!
+//! What it is: the part of the head that keeps links: greeting, silence, loss, dialling again. What it
+//! is not: what travels on a session that is up; that is in `outcome.rs` and `work.rs`.
+//!
+//! Invariant: whatever ends a connection goes through [`Head::disconnect`], so no link keeps a stale
+//! one and no task stays behind on it.
+
+use log::{error, info, warn};
+
+use super::link::{Session, State};
+use super::{Head, Timer};
+use crate::frame::{Frame, Refusal};
+use crate::kernel::Workload;
+use crate::limits::{GREETING_TIMEOUT, LOST_AFTER};
+use crate::role::{CloseReason, ConnId, Sink};
+use crate::scheduler::Loss;
+use crate::silence::Passed;
+use crate::time::Time;
+
+impl<W: Workload> Head<W> {
+    pub(super) fn opened(&mut self, conn: ConnId, index: u32, now: Time, out: &mut impl Sink) {
+        let link = &mut self.links[index as usize];
+        assert!(matches!(link.state, State::Dialing), "one dial at a time");
+        self.conns.insert(conn, index);
+        let until = now + GREETING_TIMEOUT;
+        self.timers.set(Timer::Greeting(index), until);
+        let hello = Frame::Hello {
+            payload_max: self.config.payload_bytes_max as u32,
+            release: env!("CARGO_PKG_VERSION"),
+        };
+        link.state = State::Greeting {
+            conn,
+            unsent_bytes: hello.encoded_bytes(),
+        };
+        out.send(conn, hello);
+    }
+
+    pub(super) fn frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
+        let Some(&mut index) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let link = &mut self.links[index as usize];
+        match (&mut link.state, frame) {
+            (State::Up(_), Frame::Outcome { .. }) => self.outcome(index, frame, now, out),
+            (State::Greeting { .. }, Frame::Welcome { .. }) => {
+                self.welcome(index, frame, now, out);
+            }
+            (State::Greeting { .. } | State::Up(_), Frame::Refuse { refusal, reason }) => {
+                let reason = format!("it refused: {reason}");
+                out.close(conn);
+                match refusal {
+                    Refusal::Job => self.bar(index, &reason, now, out),
+                    Refusal::Busy | Refusal::Protocol => self.leave(index, &reason, now),
+                }
+            }
+            (State::Up(_), Frame::Ping) => self.pongs_due.push(index),
+            (State::Up(_), Frame::Pong) => link.backoff.reset(),
+            (State::Up(session), Frame::Drain) => {
+                session.is_draining = true;
+                info!(
+                    "worker {} is about to end; it gets no more tasks",
+                    link.name
+                );
+                self.note_unusable(now);
+            }
+            (_, frame) => {
+                let reason = format!("{:?} frame at the wrong moment", frame.kind());
+                self.hang_up(index, &reason, now, out);
+            }
+        }
+    }
+
+    fn welcome(&mut self, index: u32, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
+        let link = &mut self.links[index as usize];
+        let (
+            &State::Greeting { conn, unsent_bytes },
+            Frame::Welcome {
+                slots,
+                credit_tasks,
+                credit_bytes,
+                payload_max,
+                incarnation,
+                release,
+            },
+        ) = (&link.state, frame)
+        else {
+            unreachable!("the caller matched it");
+        };
+        if (payload_max as usize) < self.config.payload_bytes_max {
+            out.close(conn);
+            let reason = format!(
+                "it takes payloads of {payload_max} bytes, this run may need {}; \
+                 start it with the same --payload-max",
+                self.config.payload_bytes_max
+            );
+            return self.bar(index, &reason, now, out);
+        }
+        info!(
+            "worker {} is up: {slots} slots, release {release}",
+            link.name
+        );
+        // A process that lived on through the loss of its connection was not killed by a task.
+        match link.incarnation.replace(incarnation) == Some(incarnation) {
+            true => self.scheduler.forgive(index),
+            false => self.scheduler.convict(index),
+        }
+        self.timers.cancel(Timer::Greeting(index));
+        self.timers.cancel(Timer::GiveUp);
+        let mut session = Session::new(conn, slots, credit_tasks, credit_bytes, unsent_bytes, now);
+        let silence = session.silence.deadline();
+        self.timers.set(Timer::Silence(index), silence);
+        let job = Frame::Job {
+            kernel: self.workload.kernel(),
+            setup: &self.workload.setup(),
+        };
+        session.send(job, out);
+        link.came_up(session, slots);
+    }
+
+    pub(super) fn heard(&mut self, conn: ConnId, now: Time) {
+        let Some(&mut index) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let link = &mut self.links[index as usize];
+        if let State::Up(session) = &mut link.state {
+            if session.silence.heard(now) {
+                warn!("worker {} is heard again", link.name);
+                let silence = session.silence.deadline();
+                self.timers.set(Timer::Silence(index), silence);
+                self.timers.cancel(Timer::GiveUp);
+                self.scheduler.forgive(index);
+            }
+        }
+    }
+
+    pub(super) fn sent(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(&mut index) = self.conns.get_mut(conn) {
+            match &mut self.links[index as usize].state {
+                State::Greeting { unsent_bytes, .. } => *unsent_bytes -= bytes,
+                State::Up(session) => session.unsent_bytes -= bytes,
+                _ => unreachable!("only these have a connection"),
+            }
+        }
+    }
+
+    pub(super) fn closed(
+        &mut self,
+        conn: ConnId,
+        reason: &CloseReason,
+        now: Time,
+        out: &mut impl Sink,
+    ) {
+        let Some(&mut index) = self.conns.get_mut(conn) else {
+            return;
+        };
+        match reason {
+            CloseReason::Protocol(error) if error.is_permanent() => {
+                self.bar(index, &error.to_string(), now, out);
+            }
+            _ => self.lose(index, &reason.to_string(), now),
+        }
+    }
+
+    /// Closes a worker's connection for what it did there, and dials it again later.
+    pub(super) fn hang_up(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
+        if let Some(conn) = self.links[index as usize].conn() {
+            out.close(conn);
+        }
+        self.leave(index, reason, now);
+    }
+
+    /// The worker's connection is gone, or never came to be: its tasks go elsewhere, and it is
+    /// dialled again.
+    pub(super) fn lose(&mut self, index: u32, reason: &str, now: Time) {
+        let link = &self.links[index as usize];
+        let cause = format!("{}: {reason}", link.name);
+        let loss = match link.session() {
+            Some(session) if session.is_draining => Loss::Planned,
+            _ => Loss::Unplanned {
+                slots: u32::from(link.slots),
+                cause: &cause,
+            },
+        };
+        self.redial(index, reason, &loss, now);
+    }
+
+    /// The same where no task can be to blame.
+    fn leave(&mut self, index: u32, reason: &str, now: Time) {
+        self.redial(index, reason, &Loss::Planned, now);
+    }
+
+    fn redial(&mut self, index: u32, reason: &str, loss: &Loss<'_>, now: Time) {
+        let returned = self.disconnect(index, loss, now);
+        let link = &mut self.links[index as usize];
+        let wait = link.backoff.next(&mut self.rng);
+        self.timers.set(Timer::Redial(index), now + wait);
+        link.say_lost(reason, returned);
+    }
+
+    /// The worker will never be of use to this run.
+    fn bar(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
+        let returned = self.disconnect(index, &Loss::Planned, now);
+        let link = &mut self.links[index as usize];
+        link.bar();
+        error!("worker {} cannot be used: {reason}", link.name);
+        if returned > 0 {
+            warn!("{returned} tasks of worker {} go elsewhere", link.name);
+        }
+        let is_barred = |state: &State| matches!(state, State::Barred);
+        if self.links.iter().all(|link| is_barred(&link.state)) {
+            self.give_up("no worker can be used", out);
+        }
+    }
+
+    /// Forgets a link's connection and takes its tasks back; returns how many.
+    fn disconnect(&mut self, index: u32, loss: &Loss<'_>, now: Time) -> usize {
+        let link = &mut self.links[index as usize];
+        if let Some(conn) = link.conn() {
+            self.conns.remove(conn);
+        }
+        link.state = State::Waiting;
+        self.timers.cancel(Timer::Greeting(index));
+        self.timers.cancel(Timer::Silence(index));
+        let returned = self.scheduler.end_session(index, loss);
+        link.tally.lost += returned as u64;
+        self.note_unusable(now);
+        returned
+    }
+
+    /// Perhaps one usable worker less: without any, the time to give up begins to run.
+    pub(super) fn note_unusable(&mut self, now: Time) {
+        if !self.links.iter().any(|link| link.is_usable()) {
+            let until = now + self.config.give_up;
+            self.timers.set_if_new(Timer::GiveUp, until);
+        }
+    }
+
+    pub(super) fn check_silence(&mut self, index: u32, now: Time, out: &mut impl Sink) {
+        loop {
+            let link = &mut self.links[index as usize];
+            let State::Up(session) = &mut link.state else {
+                return;
+            };
+            match session.silence.check(now) {
+                Some(Passed::Ask) => session.send(Frame::Ping, out),
+                Some(Passed::Lost) => {
+                    let silent = format!("silent for {} s", LOST_AFTER.as_secs());
+                    let cause = format!("{}: {silent}", link.name);
+                    let slots = u32::from(link.slots);
+                    let cause = &cause;
+                    let loss = Loss::Unplanned { slots, cause };
+                    let returned = self.scheduler.take_back(index, &loss);
+                    link.tally.lost += returned as u64;
+                    warn!(
+                        "worker {} {silent}; {returned} tasks go elsewhere",
+                        link.name
+                    );
+                    self.note_unusable(now);
+                }
+                Some(Passed::Close) => return self.hang_up(index, "it stayed silent", now, out),
+                None => {
+                    let next = session.silence.deadline();
+                    return self.timers.set(Timer::Silence(index), next);
+                }
+            }
+        }
+    }
+
+    /// One `Pong` per turn, and none into a full outbox: a peer that asks without reading the
+    /// answers cannot make it grow.
+    pub(super) fn answer_pings(&mut self, out: &mut impl Sink) {
+        self.pongs_due.dedup();
+        for index in self.pongs_due.drain(..) {
+            if let State::Up(session) = &mut self.links[index as usize].state {
+                if session.has_room(1, 0, 0) {
+                    session.send(Frame::Pong, out);
+                }
+            }
+        }
+    }
+}

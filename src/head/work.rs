@@ -1,0 +1,194 @@
+//! One turn's work: outcomes to the job, tasks to the workers.
+//!
+//! What it is: the part of the head that delivers and assigns, once per turn. What it is not: the
+//! choice of the task; that is the scheduler's.
+//!
+//! Invariant: tasks are taken from the job only when a worker has room for them now.
+
+use log::{error, info};
+
+use super::link::State;
+use super::{Head, Timer};
+use crate::frame::Frame;
+use crate::kernel::{Delivery, Next, Workload};
+use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
+use crate::role::{Exit, Sink};
+use crate::scheduler::{Answer, NO_WORKER, Pick};
+use crate::time::Time;
+
+impl<W: Workload> Head<W> {
+    /// Hands finished tasks to the job and its text to the output, as far as the output keeps up.
+    /// Says whether there was any.
+    pub(super) fn deliver(&mut self, out: &mut impl Sink) -> bool {
+        let mut has_delivered = false;
+        while self.unwritten_bytes + self.text.len() < OUTPUT_BYTES_MAX {
+            let Some(answer) = self.scheduler.next_answer() else {
+                break;
+            };
+            self.deliver_one(&answer);
+            has_delivered = true;
+        }
+        self.write_text(out);
+        has_delivered
+    }
+
+    pub(super) fn deliver_one(&mut self, answer: &Answer) {
+        let worker = match answer.worker {
+            NO_WORKER => "-",
+            index => &self.links[index as usize].name,
+        };
+        let delivery = Delivery {
+            task: answer.task,
+            status: answer.status,
+            output: &answer.output,
+            worker,
+            attempts: answer.losses,
+            queue_us: answer.queue_us,
+            run_us: answer.run_us,
+        };
+        self.workload.deliver(&delivery, &mut self.text);
+    }
+
+    pub(super) fn write_text(&mut self, out: &mut impl Sink) {
+        if !self.text.is_empty() {
+            self.unwritten_bytes += self.text.len();
+            out.write(&self.text);
+            self.text.clear();
+        }
+    }
+
+    /// Fills the workers, and settles doubts that keep all of them from getting more.
+    pub(super) fn assign(&mut self, now: Time, out: &mut impl Sink) {
+        self.first_link = (self.first_link + 1) % self.links.len();
+        if !self.settled {
+            self.settled = self.links.iter().all(|link| link.was_tried());
+            if self.settled {
+                self.timers.cancel(Timer::Settle);
+            }
+        }
+        loop {
+            if self.scheduler.counts().open() == 0 {
+                // Also without a worker: a job without tasks needs none.
+                self.pull();
+            }
+            self.fill_all(now, out);
+            // Tasks that are too long, and doubts that were settled, have their outcome already;
+            // nothing else would call for another turn.
+            self.settle_if_stuck(now);
+            if !self.deliver(out) {
+                return;
+            }
+        }
+    }
+
+    /// First a task for every slot of every worker, then what they hold ahead. While some worker was
+    /// not heard from yet, nobody gets tasks ahead: they may be its own.
+    fn fill_all(&mut self, now: Time, out: &mut impl Sink) {
+        let count = self.links.len();
+        for is_ahead in [false, true] {
+            if is_ahead && !self.settled {
+                return;
+            }
+            for i in 0..count {
+                let index = (self.first_link + i) % count;
+                if !self.fill(index as u32, is_ahead, now, out) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Fills one worker; false once there are no tasks to be had.
+    fn fill(&mut self, index: u32, is_ahead: bool, now: Time, out: &mut impl Sink) -> bool {
+        loop {
+            let link = &mut self.links[index as usize];
+            if !link.is_usable() || self.scheduler.doubted(index) >= DOUBTS_MAX {
+                return true;
+            }
+            let slots = u32::from(link.slots);
+            let State::Up(session) = &mut link.state else {
+                unreachable!("a usable link is up");
+            };
+            let wanted = session.tasks_wanted(is_ahead, now);
+            let held = self.scheduler.held_tasks(index);
+            if held >= self.scheduler.depth(index, slots, wanted) {
+                return true;
+            }
+            match self.scheduler.pick(index, slots) {
+                Pick::Wait => return true,
+                Pick::Nothing => {
+                    if !self.pull() {
+                        return false;
+                    }
+                }
+                Pick::Task { task, input_bytes } => {
+                    if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
+                        return true;
+                    }
+                    assert!(held < session.credit_tasks, "credit is a promise");
+                    let (attempt, input) = self.scheduler.assign(task, index, now);
+                    session.send(Frame::Task { attempt, input }, out);
+                }
+            }
+        }
+    }
+
+    /// Takes one more task from the job, if the window has room for it.
+    fn pull(&mut self) -> bool {
+        if self.exhausted {
+            return false;
+        }
+        if !self.scheduler.has_room() {
+            self.say_window_full();
+            return false;
+        }
+        self.input.clear();
+        if self.workload.next(&mut self.input) == Next::End {
+            self.exhausted = true;
+            return false;
+        }
+        let limit = self.config.payload_bytes_max;
+        if self.input.len() > limit {
+            let reason = format!(
+                "its input of {} bytes is longer than the {limit} allowed; raise --payload-max \
+                 on both sides",
+                self.input.len()
+            );
+            self.scheduler.add_failed(&reason);
+        } else {
+            self.scheduler.add(&self.input);
+        }
+        true
+    }
+
+    fn say_window_full(&mut self) {
+        if std::mem::replace(&mut self.window_full_said, true) {
+            return;
+        }
+        if let Some((task, Some(worker))) = self.scheduler.oldest() {
+            info!(
+                "results wait for task {task} at worker {}: no new tasks until it is done \
+                 (--unordered does not wait)",
+                self.links[worker as usize].name
+            );
+        }
+    }
+
+    /// Ends the run if every task is delivered, or if more have failed than may.
+    pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
+        let failed = self.scheduler.failed();
+        if self.config.failures_max.is_some_and(|max| failed > max) {
+            error!("{failed} tasks have failed: ending early (--max-failures)");
+            return self.end(Exit::Failed, out);
+        }
+        if self.exhausted && self.scheduler.counts().open() == 0 {
+            let is_sound = self.workload.finish(&mut self.text);
+            self.write_text(out);
+            let exit = match is_sound && failed == 0 {
+                true => Exit::Done,
+                false => Exit::Failed,
+            };
+            self.end(exit, out);
+        }
+    }
+}

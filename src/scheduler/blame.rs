@@ -1,0 +1,160 @@
+//! Whom a loss is blamed on.
+//!
+//! What it is: the count of losses of each task, and the order in which tasks that were lost are sent
+//! again. What it is not: a judge of workers; those are set aside by the head.
+//!
+//! When a worker is lost, only attempts that *ran* count, and the head cannot always know which did:
+//! of many attempts in flight most are queued, and some may have ended without their outcome having
+//! left. So: if no more are in flight than the worker has slots, all were running, and each counts a
+//! loss. If there are more, nobody is blamed yet; all are *suspects*, and are sent again without
+//! others ahead of them, so that the next loss tells more. A suspect that is then lost while running
+//! was most likely to blame for the first one, too, and both count. And a task whose next loss would
+//! be its last runs alone on a worker. So an innocent neighbour may be delayed, but is never given up.
+//!
+//! Invariant: a task that is given up was alone at its last loss (unless one loss is all it has).
+
+use std::collections::BTreeSet;
+
+/// How a worker was lost.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss<'a> {
+    /// It said so before: nobody is to blame.
+    Planned,
+    /// It was not expected.
+    Unplanned {
+        /// How many attempts it runs at once.
+        slots: u32,
+        /// Who it was and how it ended, for the record.
+        cause: &'a str,
+    },
+}
+
+impl Loss<'_> {
+    /// How many attempts may have been running; 0 if nobody is to blame.
+    pub(super) fn slots(&self) -> u32 {
+        match self {
+            Loss::Planned => 0,
+            Loss::Unplanned { slots, .. } => *slots,
+        }
+    }
+}
+
+/// What a task has been blamed for. Most tasks never are: then it owns no memory.
+#[derive(Debug, Default)]
+pub(super) struct Blame(Option<Box<Record>>);
+
+#[derive(Debug, Default)]
+struct Record {
+    /// Losses at which it was running.
+    losses: u32,
+    /// Losses at which it may have been.
+    suspicions: u32,
+    /// Where and how each ended.
+    causes: Vec<String>,
+}
+
+impl Blame {
+    /// One more loss.
+    pub fn add(&mut self, is_certain: bool, cause: &str) {
+        let record = self.0.get_or_insert_default();
+        record.causes.push(cause.to_owned());
+        if is_certain {
+            record.losses += 1 + std::mem::take(&mut record.suspicions);
+        } else {
+            record.suspicions += 1;
+        }
+    }
+
+    /// The latest loss was none.
+    pub fn forgive(&mut self, was_certain: bool) {
+        let Some(record) = &mut self.0 else {
+            return;
+        };
+        record.causes.pop();
+        match was_certain {
+            true => record.losses = record.losses.saturating_sub(1),
+            false => record.suspicions = record.suspicions.saturating_sub(1),
+        }
+        if record.losses + record.suspicions == 0 {
+            self.0 = None;
+        }
+    }
+
+    /// Losses at which it was running.
+    pub fn losses(&self) -> u32 {
+        self.0.as_ref().map_or(0, |record| record.losses)
+    }
+
+    /// Whether it was ever blamed for anything.
+    pub fn is_any(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether it must run alone: its next loss would be its last.
+    pub fn is_lonely(&self, attempts_max: u32) -> bool {
+        let record = self.0.as_ref();
+        record.is_some_and(|record| record.losses + record.suspicions + 1 >= attempts_max)
+    }
+
+    /// Why the task is given up, if it is.
+    pub fn verdict(&self, attempts_max: u32) -> Option<String> {
+        let record = self.0.as_ref()?;
+        (record.losses >= attempts_max).then(|| {
+            format!(
+                "given up: it was running when {} workers were lost ({}); it may be what kills \
+                 them (--attempts {attempts_max})",
+                record.losses,
+                record.causes.join("; ")
+            )
+        })
+    }
+}
+
+/// Tasks that go before fresh ones, in this order, and within each kind the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Must run alone.
+    lonely: BTreeSet<u64>,
+    /// Must not run with others ahead of them.
+    careful: BTreeSet<u64>,
+    /// Just have to be sent again.
+    plain: BTreeSet<u64>,
+}
+
+impl Waiting {
+    pub fn add(&mut self, task: u64, blame: &Blame, attempts_max: u32) {
+        let set = if blame.is_lonely(attempts_max) {
+            &mut self.lonely
+        } else if blame.is_any() {
+            &mut self.careful
+        } else {
+            &mut self.plain
+        };
+        set.insert(task);
+    }
+
+    /// Says whether it was there.
+    pub fn remove(&mut self, task: u64) -> bool {
+        self.plain.remove(&task) || self.careful.remove(&task) || self.lonely.remove(&task)
+    }
+
+    pub fn lonely(&self) -> Option<u64> {
+        self.lonely.first().copied()
+    }
+
+    pub fn careful(&self) -> Option<u64> {
+        self.careful.first().copied()
+    }
+
+    pub fn plain(&self) -> Option<u64> {
+        self.plain.first().copied()
+    }
+
+    pub fn has_blamed(&self) -> bool {
+        !self.lonely.is_empty() || !self.careful.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.lonely.len() + self.careful.len() + self.plain.len()
+    }
+}
