@@ -157,12 +157,15 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         assert!(matches!(link.state, State::Dialing), "one dial at a time");
         self.conns.insert(conn, index);
-        link.state = State::Greeting { conn };
         self.timers
             .set(Timer::Greeting(index), now + GREETING_TIMEOUT);
         let hello = Frame::Hello {
             payload_max: self.config.payload_bytes_max as u32,
             release: env!("CARGO_PKG_VERSION"),
+        };
+        link.state = State::Greeting {
+            conn,
+            unsent_bytes: hello.encoded_bytes(),
         };
         out.send(conn, hello);
     }
@@ -221,7 +224,7 @@ impl<W: Workload> Head<W> {
     fn welcome(&mut self, index: u32, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
         let link = &mut self.links[index as usize];
         let (
-            State::Greeting { conn },
+            &State::Greeting { conn, unsent_bytes },
             Frame::Welcome {
                 slots,
                 credit_tasks,
@@ -233,7 +236,6 @@ impl<W: Workload> Head<W> {
         else {
             unreachable!("the caller matched it");
         };
-        let conn = *conn;
         if (payload_max as usize) < self.config.payload_bytes_max {
             out.close(conn);
             let reason = format!(
@@ -249,7 +251,7 @@ impl<W: Workload> Head<W> {
         );
         self.timers.cancel(Timer::Greeting(index));
         self.timers.cancel(Timer::GiveUp);
-        let mut session = Session::new(conn, slots, credit_tasks, credit_bytes, now);
+        let mut session = Session::new(conn, slots, credit_tasks, credit_bytes, unsent_bytes, now);
         self.timers
             .set(Timer::Silence(index), session.silence.deadline());
         let job = Frame::Job {
@@ -276,11 +278,12 @@ impl<W: Workload> Head<W> {
         }
     }
 
-    /// What was sent in `Greeting` has left before it was answered; `Up` counts from zero.
     fn sent(&mut self, conn: ConnId, bytes: usize) {
         if let Some(&mut index) = self.conns.get_mut(conn) {
-            if let State::Up(session) = &mut self.links[index as usize].state {
-                session.unsent_bytes -= bytes;
+            match &mut self.links[index as usize].state {
+                State::Greeting { unsent_bytes, .. } => *unsent_bytes -= bytes,
+                State::Up(session) => session.unsent_bytes -= bytes,
+                _ => unreachable!("only these have a connection"),
             }
         }
     }

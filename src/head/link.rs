@@ -44,7 +44,11 @@ pub(super) enum State {
     /// For the connection.
     Dialing,
     /// For the `Welcome`.
-    Greeting { conn: ConnId },
+    Greeting {
+        conn: ConnId,
+        /// Bytes in the outbox.
+        unsent_bytes: usize,
+    },
     /// It takes tasks (unless it is lost).
     Up(Session),
     /// It will never take any.
@@ -99,7 +103,7 @@ impl Link {
 
     pub fn conn(&self) -> Option<ConnId> {
         match &self.state {
-            State::Greeting { conn } => Some(*conn),
+            State::Greeting { conn, .. } => Some(*conn),
             State::Up(session) => Some(session.conn),
             State::Waiting | State::Dialing | State::Barred => None,
         }
@@ -155,13 +159,20 @@ impl Link {
 }
 
 impl Session {
-    pub fn new(conn: ConnId, slots: u16, tasks: u32, bytes: u32, now: Time) -> Session {
+    pub fn new(
+        conn: ConnId,
+        slots: u16,
+        tasks: u32,
+        bytes: u32,
+        unsent_bytes: usize,
+        now: Time,
+    ) -> Session {
         Session {
             conn,
             credit_tasks: tasks,
             silence: Silence::new(now),
             depth: Depth::new(slots, tasks, now),
-            unsent_bytes: 0,
+            unsent_bytes,
             slots,
             credit_bytes: bytes,
         }
