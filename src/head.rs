@@ -391,14 +391,18 @@ impl<W: Workload> Head<W> {
     }
 
     /// Hands finished tasks to the job and its text to the output, as far as the output keeps up.
-    fn deliver(&mut self, out: &mut impl Sink) {
+    /// Says whether there was any.
+    fn deliver(&mut self, out: &mut impl Sink) -> bool {
+        let mut has_delivered = false;
         while self.unwritten_bytes + self.text.len() < OUTPUT_BYTES_MAX {
             let Some(answer) = self.scheduler.next_answer() else {
                 break;
             };
             self.deliver_one(&answer);
+            has_delivered = true;
         }
         self.write_text(out);
+        has_delivered
     }
 
     fn deliver_one(&mut self, answer: &Answer) {
@@ -569,11 +573,18 @@ impl<W: Workload> Role for Head<W> {
             }
         }
         self.deliver(out);
-        if self.scheduler.counts().open() == 0 {
-            // Also without a worker: a job without tasks needs none.
-            self.pull();
+        loop {
+            if self.scheduler.counts().open() == 0 {
+                // Also without a worker: a job without tasks needs none.
+                self.pull();
+            }
+            self.assign(now, out);
+            // A task that is too long has its outcome as soon as it is pulled, and nothing else
+            // would call for another turn.
+            if !self.deliver(out) {
+                break;
+            }
         }
-        self.assign(now, out);
         if self.exhausted && self.scheduler.counts().open() == 0 {
             self.workload.finish(&mut self.text);
             self.write_text(out);
