@@ -524,6 +524,7 @@ impl<W: Workload> Head<W> {
             return;
         }
         self.ended = Some(exit);
+        self.timers = Timers::new();
         if exit == Exit::NoWorker {
             let open = self.scheduler.counts();
             while let Some(answer) = self.scheduler.next_answer_or_skip() {
