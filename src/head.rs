@@ -333,6 +333,14 @@ impl<W: Workload> Head<W> {
             .all(|link| matches!(link.state, State::Barred))
         {
             error!("no worker can be used");
+            self.give_up(out);
+        }
+    }
+
+    /// Ends the run without a worker, unless all there is left to do is to deliver.
+    fn give_up(&mut self, out: &mut impl Sink) {
+        let counts = self.scheduler.counts();
+        if !self.exhausted || counts.ready + counts.in_flight > 0 {
             self.end(Exit::NoWorker, out);
         }
     }
@@ -619,7 +627,7 @@ impl<W: Workload> Role for Head<W> {
                 Timer::GiveUp => {
                     let wait_s = self.config.give_up.as_secs_f64();
                     error!("no worker could be used for {wait_s} s: giving up (--give-up)");
-                    self.end(Exit::NoWorker, out);
+                    self.give_up(out);
                 }
             }
         }
