@@ -448,6 +448,9 @@ impl<W: Workload> Head<W> {
         self.first_link = (self.first_link + 1) % count;
         if !self.settled {
             self.settled = self.links.iter().all(|link| link.was_tried());
+            if self.settled {
+                self.timers.cancel(Timer::Settle);
+            }
         }
         for is_ahead in [false, true] {
             if is_ahead && !self.settled {
