@@ -8,7 +8,7 @@
 use log::{debug, warn};
 
 use crate::depth::Depth;
-use crate::frame::{Frame, Status};
+use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::OUTBOX_BYTES_MAX;
 use crate::rng::Backoff;
 use crate::role::{ConnId, Sink};
@@ -196,8 +196,9 @@ impl Session {
     /// task, and an empty outbox any frame.
     pub fn has_room(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
         let fits_credit = held_tasks == 0 || held_bytes + input_bytes <= self.credit_bytes as usize;
+        let frame_bytes = HEADER_BYTES + FIXED_BYTES_MAX + input_bytes;
         let fits_outbox =
-            self.unsent_bytes == 0 || self.unsent_bytes + input_bytes <= OUTBOX_BYTES_MAX;
+            self.unsent_bytes == 0 || self.unsent_bytes + frame_bytes <= OUTBOX_BYTES_MAX;
         fits_credit && fits_outbox
     }
 }
