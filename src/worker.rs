@@ -292,6 +292,7 @@ impl Worker {
         if let Some(session) = self.sessions.get_mut(conn) {
             if session.silence.heard(now) {
                 info!("head {} is heard again", session.peer);
+                self.timers.set(conn, session.deadline());
             }
         }
     }
