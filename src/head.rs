@@ -153,6 +153,11 @@ impl<W: Workload> Head<W> {
         Some((session.credit_tasks, self.scheduler.held_tasks(worker)))
     }
 
+    /// Whether a worker is up and not lost, for the simulator's ledger.
+    pub fn is_usable(&self, worker: u32) -> bool {
+        self.links[worker as usize].is_usable()
+    }
+
     fn opened(&mut self, conn: ConnId, index: u32, now: Time, out: &mut impl Sink) {
         let link = &mut self.links[index as usize];
         assert!(matches!(link.state, State::Dialing), "one dial at a time");
@@ -332,15 +337,15 @@ impl<W: Workload> Head<W> {
             .iter()
             .all(|link| matches!(link.state, State::Barred))
         {
-            error!("no worker can be used");
-            self.give_up(out);
+            self.give_up("no worker can be used", out);
         }
     }
 
     /// Ends the run without a worker, unless all there is left to do is to deliver.
-    fn give_up(&mut self, out: &mut impl Sink) {
+    fn give_up(&mut self, reason: &str, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.ready + counts.in_flight > 0 {
+            error!("{reason}: giving up");
             self.end(Exit::NoWorker, out);
         }
     }
@@ -629,8 +634,8 @@ impl<W: Workload> Role for Head<W> {
                 Timer::Settle => self.settled = true,
                 Timer::GiveUp => {
                     let wait_s = self.config.give_up.as_secs_f64();
-                    error!("no worker could be used for {wait_s} s: giving up (--give-up)");
-                    self.give_up(out);
+                    let reason = format!("no worker could be used for {wait_s} s (--give-up)");
+                    self.give_up(&reason, out);
                 }
             }
         }
