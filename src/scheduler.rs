@@ -518,3 +518,264 @@ fn find<'a>(
         (None, Order::Input) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::ZERO;
+
+    /// A scheduler with tasks whose inputs are their numbers.
+    fn scheduler(workers: usize, ordered: bool, tasks: u8) -> Scheduler {
+        let mut scheduler = Scheduler::new(workers, ordered);
+        (0..tasks).for_each(|task| scheduler.add(&[task]));
+        scheduler
+    }
+
+    fn assign(scheduler: &mut Scheduler, worker: u32) -> Attempt {
+        let (attempt, input) = scheduler.assign(worker, NOW).expect("one is ready");
+        assert_eq!(u64::from(input[0]), attempt.task);
+        scheduler.check();
+        attempt
+    }
+
+    fn answer(scheduler: &mut Scheduler, worker: u32, attempt: Attempt) -> Verdict {
+        let output = [attempt.task as u8, attempt.number as u8];
+        let verdict = scheduler.answer(worker, attempt, Status::Done, &output, 0, NOW);
+        scheduler.check();
+        verdict
+    }
+
+    fn delivered(scheduler: &mut Scheduler) -> Vec<u64> {
+        let answers = std::iter::from_fn(|| {
+            let answer = scheduler.next_answer()?;
+            scheduler.check();
+            Some(answer.task)
+        });
+        answers.collect()
+    }
+
+    #[test]
+    fn ordered_waits_for_the_oldest_and_unordered_does_not() {
+        for (ordered, early) in [(true, vec![]), (false, vec![2, 1])] {
+            let mut scheduler = scheduler(1, ordered, 3);
+            let attempts: [Attempt; 3] = std::array::from_fn(|_| assign(&mut scheduler, 0));
+            answer(&mut scheduler, 0, attempts[2]);
+            answer(&mut scheduler, 0, attempts[1]);
+            assert_eq!(delivered(&mut scheduler), early);
+            answer(&mut scheduler, 0, attempts[0]);
+            let rest = if ordered { vec![0, 1, 2] } else { vec![0] };
+            assert_eq!(delivered(&mut scheduler), rest);
+            assert_eq!(scheduler.counts(), Counts::default());
+        }
+    }
+
+    #[test]
+    fn an_answer_after_take_back_counts_while_its_task_is_open() {
+        let mut scheduler = scheduler(2, true, 1);
+        let first = assign(&mut scheduler, 0);
+        assert_eq!(scheduler.take_back(0), 1);
+        assert_eq!(scheduler.take_back(0), 0, "it is back already");
+        assert_eq!(scheduler.held_tasks(0), 1, "it may still answer");
+        assert_eq!(answer(&mut scheduler, 0, first), Verdict::Counted);
+        assert_eq!(scheduler.next_input_bytes(), None, "not sent again");
+        assert_eq!(scheduler.held_tasks(0), 0);
+    }
+
+    #[test]
+    fn of_two_answers_the_first_counts() {
+        for (winner, loser) in [(0, 1), (1, 0)] {
+            let mut scheduler = scheduler(2, true, 1);
+            let mut attempts = [assign(&mut scheduler, 0); 2];
+            scheduler.take_back(0);
+            attempts[1] = assign(&mut scheduler, 1);
+            assert_eq!(attempts[1].number, 2);
+            let (won, lost) = (attempts[winner], attempts[loser]);
+            assert_eq!(answer(&mut scheduler, winner as u32, won), Verdict::Counted);
+            assert_eq!(answer(&mut scheduler, loser as u32, lost), Verdict::Late);
+            assert_eq!(
+                answer(&mut scheduler, loser as u32, lost),
+                Verdict::Stranger
+            );
+            let answer = scheduler.next_answer().expect("it is answered");
+            assert_eq!(answer.output[1], won.number as u8);
+            assert_eq!((answer.worker, answer.attempts), (winner as u32, 2));
+        }
+    }
+
+    #[test]
+    fn late_answers_are_known_after_delivery_too() {
+        for ordered in [true, false] {
+            let mut scheduler = scheduler(2, ordered, 1);
+            let first = assign(&mut scheduler, 0);
+            scheduler.take_back(0);
+            let second = assign(&mut scheduler, 1);
+            answer(&mut scheduler, 1, second);
+            assert_eq!(delivered(&mut scheduler), [0]);
+            assert_eq!(answer(&mut scheduler, 0, first), Verdict::Late);
+            assert_eq!((scheduler.held_tasks(0), scheduler.held_bytes(0)), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_was_not_sent_an_attempt_is_a_stranger() {
+        let mut scheduler = scheduler(2, true, 2);
+        let sent = assign(&mut scheduler, 0);
+        let Attempt { task, number } = sent;
+        let number_of_another = Attempt {
+            task,
+            number: number + 1,
+        };
+        let never_sent = Attempt { task: 1, number: 1 };
+        let unknown = Attempt { task: 99, number };
+        assert_eq!(answer(&mut scheduler, 1, sent), Verdict::Stranger);
+        for attempt in [number_of_another, never_sent, unknown] {
+            assert_eq!(answer(&mut scheduler, 0, attempt), Verdict::Stranger);
+        }
+        assert_eq!(answer(&mut scheduler, 0, sent), Verdict::Counted);
+    }
+
+    #[test]
+    fn the_end_of_a_session_returns_its_tasks_oldest_first_and_frees_its_credit() {
+        let mut scheduler = scheduler(2, true, 5);
+        let attempts: [Attempt; 4] = std::array::from_fn(|_| assign(&mut scheduler, 0));
+        answer(&mut scheduler, 0, attempts[1]);
+        assert_eq!(scheduler.end_session(0), 3);
+        scheduler.check();
+        assert_eq!((scheduler.held_tasks(0), scheduler.held_bytes(0)), (0, 0));
+        let order: [u64; 4] = std::array::from_fn(|_| assign(&mut scheduler, 1).task);
+        assert_eq!(order, [0, 2, 3, 4], "before any new task");
+        assert_eq!(answer(&mut scheduler, 0, attempts[0]), Verdict::Stranger);
+    }
+
+    #[test]
+    fn an_orphan_costs_credit_until_it_is_answered_or_its_session_ends() {
+        let mut scheduler = scheduler(2, true, 1);
+        let first = assign(&mut scheduler, 0);
+        scheduler.take_back(0);
+        let second = assign(&mut scheduler, 1);
+        answer(&mut scheduler, 0, first);
+        assert_eq!(scheduler.held_tasks(1), 1, "it will still answer");
+        assert_eq!(scheduler.end_session(1), 0, "nothing to send again");
+        scheduler.check();
+        assert_eq!(scheduler.held_tasks(1), 0);
+        assert_eq!(answer(&mut scheduler, 1, second), Verdict::Stranger);
+    }
+
+    #[test]
+    fn the_window_ends_at_its_tasks() {
+        let mut scheduler = Scheduler::new(1, true);
+        for _ in 0..WINDOW_TASKS {
+            assert!(scheduler.has_room());
+            scheduler.add(&[]);
+        }
+        assert!(!scheduler.has_room());
+        let (attempt, _) = scheduler.assign(0, NOW).expect("one is ready");
+        scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+        assert!(!scheduler.has_room(), "answered is not delivered");
+        scheduler.next_answer();
+        assert!(scheduler.has_room());
+    }
+
+    #[test]
+    fn the_window_ends_at_its_bytes_but_takes_one_task_of_any_length() {
+        let mut scheduler = Scheduler::new(1, true);
+        let half = vec![0; WINDOW_BYTES / 2];
+        scheduler.add(&vec![0; WINDOW_BYTES + 1]);
+        assert!(!scheduler.has_room());
+        let (attempt, _) = scheduler.assign(0, NOW).expect("one is ready");
+        scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+        scheduler.next_answer();
+        scheduler.add(&half);
+        assert!(scheduler.has_room());
+        scheduler.add(&half);
+        assert!(!scheduler.has_room());
+        scheduler.check();
+    }
+
+    #[test]
+    fn expected_outputs_take_room_in_the_window() {
+        let mut scheduler = Scheduler::new(1, true);
+        let output = vec![0; WINDOW_BYTES / 2];
+        scheduler.add(&[]);
+        scheduler.add(&[]);
+        for _ in 0..2 {
+            scheduler.assign(0, NOW);
+        }
+        let first = Attempt { task: 0, number: 1 };
+        scheduler.answer(0, first, Status::Done, &output, 0, NOW);
+        assert!(
+            scheduler.has_room(),
+            "half is held, a thirty-second is expected"
+        );
+        let second = Attempt { task: 1, number: 1 };
+        scheduler.answer(0, second, Status::Done, &output, 0, NOW);
+        assert!(!scheduler.has_room());
+    }
+
+    #[test]
+    fn an_unordered_run_is_not_held_up_by_a_straggler() {
+        let mut scheduler = Scheduler::new(1, false);
+        let tasks = 3 * WINDOW_TASKS as u64;
+        scheduler.add(b"straggler");
+        let (straggler, _) = scheduler.assign(0, NOW).expect("one is ready");
+        for task in 1..tasks {
+            assert!(scheduler.has_room());
+            scheduler.add(&[]);
+            let (attempt, _) = scheduler.assign(0, NOW).expect("one is ready");
+            scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+            assert_eq!(scheduler.next_answer().expect("it is answered").task, task);
+            assert!(scheduler.ring.len() <= WINDOW_TASKS);
+        }
+        scheduler.check();
+        assert_eq!(answer(&mut scheduler, 0, straggler), Verdict::Counted);
+        assert_eq!(delivered(&mut scheduler), [0]);
+        assert_eq!(scheduler.counts(), Counts::default());
+    }
+
+    #[test]
+    fn a_straggler_can_be_sent_again() {
+        let mut scheduler = Scheduler::new(2, false);
+        scheduler.add(&[0]);
+        assign(&mut scheduler, 0);
+        for _ in 1..=WINDOW_TASKS {
+            scheduler.add(&[]);
+            let (attempt, _) = scheduler.assign(1, NOW).expect("one is ready");
+            scheduler.answer(1, attempt, Status::Done, &[], 0, NOW);
+            scheduler.next_answer();
+        }
+        assert!(scheduler.base > 0, "it has been put aside");
+        assert_eq!(scheduler.end_session(0), 1);
+        let again = assign(&mut scheduler, 1);
+        assert_eq!((again.task, again.number), (0, 2));
+        assert_eq!(answer(&mut scheduler, 1, again), Verdict::Counted);
+        assert_eq!(delivered(&mut scheduler), [0]);
+    }
+
+    #[test]
+    fn the_list_of_what_was_sent_stays_short_behind_a_long_task() {
+        let mut scheduler = Scheduler::new(1, false);
+        for _ in 0..10_000 {
+            scheduler.add(&[]);
+            let (attempt, _) = scheduler.assign(0, NOW).expect("one is ready");
+            if attempt.task > 0 {
+                scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+            }
+            assert!(scheduler.seats[0].sent.len() <= 70);
+        }
+    }
+
+    #[test]
+    fn a_failed_task_of_the_heads_own_takes_its_place_in_the_order() {
+        let mut scheduler = scheduler(1, true, 1);
+        let first = assign(&mut scheduler, 0);
+        scheduler.add_failed("too long");
+        scheduler.add(&[2]);
+        scheduler.check();
+        let third = assign(&mut scheduler, 0);
+        assert_eq!(third.task, 2);
+        answer(&mut scheduler, 0, third);
+        answer(&mut scheduler, 0, first);
+        assert_eq!(delivered(&mut scheduler), [0, 1, 2]);
+    }
+}

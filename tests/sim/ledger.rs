@@ -50,9 +50,11 @@ struct Wire {
 }
 
 fn hash(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(bytes.len() as u64, |hash, &byte| mix(hash, u64::from(byte)))
+    bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        mix(hash, u64::from_le_bytes(word))
+    })
 }
 
 impl Ledger {
