@@ -17,7 +17,8 @@ use log::{error, warn};
 use crate::conns::Conns;
 use crate::kernel::Workload;
 use crate::limits::{
-    ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, SETTLE_TIMEOUT,
+    ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
+    SETTLE_TIMEOUT,
 };
 use crate::rng::SplitMix64;
 use crate::role::{Event, Exit, Role, Sink};
@@ -180,9 +181,9 @@ impl<W: Workload> Head<W> {
         Some((session.credit_tasks, self.scheduler.held_tasks(worker)))
     }
 
-    /// Whether a worker is up and gets tasks, for the simulator's ledger.
+    /// Whether a worker may be given tasks, for the simulator's ledger.
     pub fn is_usable(&self, worker: u32) -> bool {
-        self.links[worker as usize].is_usable()
+        self.links[worker as usize].is_usable() && self.scheduler.doubted(worker) < DOUBTS_MAX
     }
 
     /// Ends the run without a worker, unless all there is left to do is to deliver.

@@ -89,6 +89,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A connection this side has closed is read from for so long, so that its last frame arrives: the
 /// kernel answers unread bytes with a reset, which destroys what the peer has not read yet.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// A deadline that is overdue by this was missed because the process did not run.
+pub const STOPPED_AFTER: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the process is out of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Without any usable worker for so long the head gives up (`--give-up`).

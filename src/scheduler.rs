@@ -120,10 +120,11 @@ impl Scheduler {
     pub fn pick(&mut self, worker: u32, slots: u32) -> Pick {
         let held = self.held_tasks(worker);
         let lonely = self.waiting.lonely();
-        if lonely.is_none() {
-            self.reserved = None;
-        } else if *self.reserved.get_or_insert(worker) == worker && held > 0 {
-            return Pick::Wait;
+        match lonely {
+            None => self.reserved = None,
+            Some(_) if held == 0 => self.reserved = Some(worker),
+            Some(_) if *self.reserved.get_or_insert(worker) == worker => return Pick::Wait,
+            Some(_) => {}
         }
         let is_reserved = self.reserved == Some(worker);
         let careful = || self.waiting.careful().filter(|_| held < slots);
@@ -164,7 +165,7 @@ impl Scheduler {
         let entry = self.table.send(task, worker, now);
         let seat = &mut self.seats[worker as usize];
         seat.add(task, entry.payload.len());
-        if entry.blame.is_any() {
+        if entry.is_careful {
             seat.careful_tasks += 1;
             seat.is_taken_whole = entry.blame.is_lonely(attempts_max);
             assert!(!seat.is_taken_whole || seat.tasks == 1, "it runs alone");
@@ -183,9 +184,8 @@ impl Scheduler {
         run_us: u32,
         now: Time,
     ) -> Verdict {
-        match self.leave(worker, attempt) {
-            Ok(()) => {}
-            Err(verdict) => return verdict,
+        if let Err(verdict) = self.leave(worker, attempt) {
+            return verdict;
         }
         self.output_bytes_mean = (self.output_bytes_mean * 15 + output.len()) / 16;
         self.table.note_times(attempt.task, run_us, now);
@@ -204,7 +204,8 @@ impl Scheduler {
         run_us: u32,
         now: Time,
     ) -> Verdict {
-        if let Err(verdict) = self.leave(worker, attempt) {
+        let verdict = self.leave_unanswered(worker, attempt);
+        if verdict != Verdict::Counted {
             return verdict;
         }
         let task = attempt.task;
@@ -212,8 +213,7 @@ impl Scheduler {
         self.table.set_state(task, State::Doubted);
         self.doubts.insert(task, Payload::from(reason));
         self.seats[worker as usize].doubted.insert(task);
-        self.prune(worker);
-        Verdict::Counted
+        verdict
     }
 
     /// How many failures of `worker` are doubted.
@@ -221,12 +221,14 @@ impl Scheduler {
         self.seats[worker as usize].doubted.len()
     }
 
-    /// The doubted failures of `worker` are the tasks' own answers.
-    pub fn confirm(&mut self, worker: u32) {
-        for task in std::mem::take(&mut self.seats[worker as usize].doubted) {
+    /// The doubted failures of `worker` are the tasks' own answers. Returns how many they were.
+    pub fn confirm(&mut self, worker: u32) -> usize {
+        let tasks = std::mem::take(&mut self.seats[worker as usize].doubted);
+        for &task in &tasks {
             let reason = self.doubts.remove(&task).expect("it is doubted");
             self.table.answer(task, worker, Status::Failed, reason);
         }
+        tasks.len()
     }
 
     /// The doubted failures of `worker` are its own fault: the tasks are ready again. Returns how
@@ -242,12 +244,11 @@ impl Scheduler {
 
     /// `worker` did not run an attempt: its task is ready again, and nothing is counted.
     pub fn put_back(&mut self, worker: u32, attempt: Attempt) -> Verdict {
-        if let Err(verdict) = self.leave(worker, attempt) {
-            return verdict;
+        let verdict = self.leave_unanswered(worker, attempt);
+        if verdict == Verdict::Counted {
+            self.make_ready(attempt.task);
         }
-        self.make_ready(attempt.task);
-        self.prune(worker);
-        Verdict::Counted
+        verdict
     }
 
     /// The worker is silent: its tasks are ready again, though it may still answer them. Returns how
@@ -328,7 +329,7 @@ impl Scheduler {
         self.waiting.add(task, &entry.blame, self.attempts_max);
     }
 
-    /// An attempt is no longer at `worker`. `Ok` if its task still waits for an outcome; then it is
+    /// An attempt is answered, and no longer at `worker`. `Ok` if its task still waits for an outcome; then it is
     /// in no list of waiting tasks any more, and no other attempt stands for it.
     fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<(), Verdict> {
         let task = attempt.task;
@@ -336,7 +337,7 @@ impl Scheduler {
         let state = entry.map(|entry| (entry.state, entry.attempt));
         if state == Some((State::InFlight { worker }, attempt.number)) {
             let entry = entry.expect("it has a state");
-            let (bytes, is_careful) = (entry.payload.len(), entry.blame.is_any());
+            let (bytes, is_careful) = (entry.payload.len(), entry.is_careful);
             self.seats[worker as usize].leave(bytes, is_careful);
             return Ok(());
         }
@@ -361,9 +362,26 @@ impl Scheduler {
                 let entry = self.table.get(task).expect("it has a state");
                 let bytes = entry.payload.len();
                 let seat = &mut self.seats[other as usize];
-                seat.make_orphan(Attempt { task, number }, bytes, entry.blame.is_any());
+                seat.make_orphan(Attempt { task, number }, bytes, entry.is_careful);
                 Ok(())
             }
+        }
+    }
+
+    /// An attempt is no longer at `worker`, and gives its task no outcome. Counted if it was the one
+    /// that stood for the task.
+    fn leave_unanswered(&mut self, worker: u32, attempt: Attempt) -> Verdict {
+        let seat = &mut self.seats[worker as usize];
+        let entry = self.table.get(attempt.task);
+        let entry = entry.filter(|entry| entry.attempt == attempt.number);
+        match entry {
+            Some(entry) if entry.state == (State::InFlight { worker }) => {
+                seat.leave(entry.payload.len(), entry.is_careful);
+                seat.forget(attempt.task);
+                Verdict::Counted
+            }
+            _ if seat.leave_orphan(attempt) => Verdict::Late,
+            _ => Verdict::Stranger,
         }
     }
 
@@ -446,7 +464,7 @@ impl Scheduler {
             for &task in live {
                 held += 1;
                 let entry = self.table.get(task).expect("it is in flight");
-                careful += u32::from(entry.blame.is_any());
+                careful += u32::from(entry.is_careful);
             }
             assert_eq!(held, seat.tasks as usize, "credit of worker {worker}");
             assert_eq!(careful, seat.careful_tasks, "careful at worker {worker}");
@@ -456,3 +474,6 @@ impl Scheduler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -444,11 +444,11 @@ impl Worker {
 impl Session {
     /// Has the pool wait while the head does not read or is lost, and go on afterwards.
     fn pause_or_resume(&mut self, conn: ConnId, out: &mut impl Sink) {
-        let unsent_max = match self.paused {
-            false => OUTBOX_BYTES_HIGH,
-            true => OUTBOX_BYTES_LOW,
+        let is_full = match self.paused {
+            false => self.unsent_bytes > OUTBOX_BYTES_HIGH,
+            true => self.unsent_bytes >= OUTBOX_BYTES_LOW,
         };
-        let paused = self.silence.is_lost() || self.unsent_bytes > unsent_max;
+        let paused = self.silence.is_lost() || is_full;
         if paused != std::mem::replace(&mut self.paused, paused) {
             out.pause(conn, paused);
         }

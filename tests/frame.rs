@@ -124,7 +124,7 @@ fn errors_of_a_header() {
             let header = [&[0, 0, 0, 0, Kind::Ping as u8], &reserved[..]].concat();
             later(side, &header, Reserved);
         }
-        for byte in [0, 9, 255] {
+        for byte in [0, 10, 255] {
             later(side, &header(0, byte), UnknownKind(byte));
         }
         for kind in Kind::ALL {
@@ -189,7 +189,7 @@ fn errors_of_a_body() {
         assert_body(kind, &[b"?"], FrameError::Trailing { kind });
     }
     for (kind, fixed_bytes) in [(Kind::Hello, 4), (Kind::Welcome, 22)] {
-        let body = [&[1; 14][..fixed_bytes], &[b'r'; 33]];
+        let body = [&[1; 22][..fixed_bytes], &[b'r'; 33]];
         assert_body(kind, &body, FrameError::Trailing { kind });
     }
 
@@ -201,7 +201,7 @@ fn errors_of_a_body() {
     value(Kind::Refuse, &[&[4]], "unknown refusal");
     value(Kind::Task, &[&[0; 12]], "attempt 0");
     value(Kind::Outcome, &[&[0; 17]], "attempt 0");
-    value(Kind::Outcome, &[&[1; 12], &[2], &[0; 4]], "unknown status");
+    value(Kind::Outcome, &[&[1; 12], &[3], &[0; 4]], "unknown status");
     let not_utf8 = "text that is not UTF-8";
     value(Kind::Hello, &[&[0; 4], &[0xff]], not_utf8);
     value(Kind::Welcome, &[&[1; 22], &[0xff]], not_utf8);

@@ -37,7 +37,7 @@ impl<W: Workload> Head<W> {
         let is_fast = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         let done_elsewhere = self.done_tasks - link.tally.done;
         let scheduler = &mut self.scheduler;
-        let mut counted_as = status;
+        let (mut counted_as, mut is_doubted) = (status, false);
         let verdict = match status {
             Status::Done => scheduler.answer(index, attempt, status, output, run_us, now),
             // What a worker that was set aside still fails says nothing of the task.
@@ -48,6 +48,7 @@ impl<W: Workload> Head<W> {
             Status::Failed if is_fast && self.config.workers.len() > 1 => {
                 link.trust.failed_fast(done_elsewhere);
                 self.has_strikes = true;
+                is_doubted = true;
                 scheduler.doubt(index, attempt, output, run_us, now)
             }
             Status::Failed => scheduler.answer(index, attempt, status, output, run_us, now),
@@ -63,9 +64,11 @@ impl<W: Workload> Head<W> {
         };
         if status == Status::Done || (status == Status::Failed && !is_fast) {
             link.trust.worked();
-            scheduler.confirm(index);
+            link.tally.failed += scheduler.confirm(index) as u64;
         }
         match verdict {
+            // It is counted once it is confirmed.
+            Verdict::Counted if is_doubted => {}
             Verdict::Counted => {
                 link.backoff.reset();
                 link.tally.count(counted_as);
@@ -99,7 +102,6 @@ impl<W: Workload> Head<W> {
         let overruled = self.scheduler.overrule(index);
         let returned = overruled + self.scheduler.take_back(index, &Loss::Planned);
         let link = &mut self.links[index as usize];
-        link.tally.failed -= overruled as u64;
         let until = link.trust.set_aside(now);
         self.timers.set(Timer::Aside(index), until);
         warn!(
@@ -143,7 +145,8 @@ impl<W: Workload> Head<W> {
     /// Believes all doubted failures.
     pub(super) fn settle_doubts(&mut self) {
         for index in 0..self.links.len() as u32 {
-            self.scheduler.confirm(index);
+            let confirmed = self.scheduler.confirm(index) as u64;
+            self.links[index as usize].tally.failed += confirmed;
         }
     }
 }

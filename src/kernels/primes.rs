@@ -372,6 +372,6 @@ mod tests {
         let mut input = [0; 16];
         input[8..].copy_from_slice(&TO_MAX.to_be_bytes());
         let error = open(&[]).unwrap().run(&input, &stop, &mut Vec::new());
-        assert_eq!(error.unwrap_err(), "stopped");
+        assert_eq!(error.unwrap_err(), "stopped".into());
     }
 }

@@ -146,7 +146,7 @@ mod tests {
             let error = kernel.run(&vec![0; len], &Stop::new(), &mut Vec::new());
             assert_eq!(
                 error.unwrap_err(),
-                format!("input of {len} bytes, square takes 8")
+                format!("input of {len} bytes, square takes 8").into()
             );
         }
     }
@@ -164,7 +164,7 @@ mod tests {
         stop.set(true);
         assert_eq!(
             kernel.run(&input, &stop, &mut Vec::new()).unwrap_err(),
-            "stopped"
+            "stopped".into()
         );
     }
 

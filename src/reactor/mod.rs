@@ -23,7 +23,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::frame::Side;
-use crate::limits::{DIAL_TIMEOUT, LINGER_TIMEOUT, READ_BUDGET_BYTES, READ_BUFFER_BYTES};
+use crate::limits::{
+    DIAL_TIMEOUT, LINGER_TIMEOUT, READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
+};
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
 use crate::pool::Pool;
@@ -180,9 +182,7 @@ impl Reactor {
 
     /// One turn of the loop.
     fn turn(&mut self, role: &mut impl Role) -> io::Result<()> {
-        self.wait(role)?;
-        let now = self.now();
-        self.note_readiness();
+        let now = self.wait(role)?;
         self.accept(role, now);
         self.finish_dials(role, now);
         self.read(role, now);
@@ -200,18 +200,33 @@ impl Reactor {
         Ok(())
     }
 
-    /// Sleeps until something happens or the next deadline is due.
-    fn wait(&mut self, role: &impl Role) -> io::Result<()> {
+    /// Sleeps until something happens or the next deadline is due; returns the time.
+    fn wait(&mut self, role: &impl Role) -> io::Result<Time> {
         let deadlines = [role.next_deadline(), self.timers.next()];
         let next = deadlines.into_iter().flatten().min();
-        let timeout = if std::mem::take(&mut self.is_busy) || !self.read_list.is_empty() {
-            Some(Duration::ZERO)
-        } else {
-            next.map(|at| at.since(self.now()))
+        let timeout = match std::mem::take(&mut self.is_busy) || !self.read_list.is_empty() {
+            true => Some(Duration::ZERO),
+            false => next.map(|at| at.since(self.now())),
         };
+        let was_interrupted = !self.poll(timeout)?;
+        let is_late = |now| next.is_some_and(|at| now > at + STOPPED_AFTER);
+        if was_interrupted || is_late(self.now()) {
+            // This process was stopped. Its peers have gone on talking, and must be heard before
+            // their silence is judged.
+            self.poll(Some(Duration::ZERO))?;
+        }
+        Ok(self.now())
+    }
+
+    /// Polls once and notes what became ready; false if a signal came first.
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+            Ok(()) => {
+                self.note_readiness();
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

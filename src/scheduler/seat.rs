@@ -46,6 +46,11 @@ impl Seat {
         self.drop_careful(is_careful);
     }
 
+    /// A task that left without an outcome may come again; it must not stand in the list twice.
+    pub fn forget(&mut self, task: u64) {
+        self.sent.retain(|&other| other != task);
+    }
+
     /// An orphan was answered; false if it is none.
     pub fn leave_orphan(&mut self, attempt: Attempt) -> bool {
         let Some(bytes) = self.orphans.remove(&attempt) else {

@@ -49,6 +49,9 @@ pub(super) struct Entry {
     pub attempt: u32,
     pub state: State,
     pub blame: Blame,
+    /// The latest attempt counts among its worker's careful ones. Not the same as being blamed,
+    /// which may change while it is under way.
+    pub is_careful: bool,
     sent_at: Time,
     queue_us: u32,
     run_us: u32,
@@ -202,6 +205,7 @@ impl Table {
     pub fn send(&mut self, task: u64, worker: u32, now: Time) -> &Entry {
         let entry = self.set_state(task, State::InFlight { worker });
         entry.attempt += 1;
+        entry.is_careful = entry.blame.is_any();
         entry.sent_at = now;
         entry
     }
@@ -358,6 +362,7 @@ impl Entry {
             attempt: 0,
             state: State::Delivered,
             blame: Blame::default(),
+            is_careful: false,
             sent_at: Time::ZERO,
             queue_us: 0,
             run_us: 0,

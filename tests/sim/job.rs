@@ -133,6 +133,13 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Whether all tasks have been handed out.
+    pub fn is_at_end(&self) -> bool {
+        self.next == self.tasks.count
+    }
+}
+
 impl Workload for Job {
     fn kernel(&self) -> &str {
         KERNEL

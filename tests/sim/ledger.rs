@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use teamster::frame::{Frame, Refusal, Side, Status};
+use teamster::limits::FAST_FAILURE;
 use teamster::role::{Attempt, ConnId, Exit};
 
 use crate::faults::{Counts, Kind};
@@ -25,12 +26,14 @@ pub struct Ledger {
     latest: BTreeMap<u32, usize>,
     /// By task: the number of its latest attempt.
     attempts: Vec<u32>,
-    /// By task: the first outcome that reached the head on a living session.
-    first: Vec<Option<First>>,
+    /// By task: the outcomes that reached the head on a living session and may count: fast failures,
+    /// which the head may doubt, up to the first outcome that it may not.
+    answers: Vec<Vec<First>>,
     failed_on_purpose: BTreeMap<Attempt, u32>,
     delivered: Vec<bool>,
     delivered_count: u64,
     failed_count: u64,
+    answered_count: u64,
     pub strikes: Counts,
     pub pauses: u64,
 }
@@ -39,6 +42,7 @@ struct First {
     status: Status,
     output_hash: u64,
     attempt: Attempt,
+    is_doubtful: bool,
 }
 
 /// What one session holds, as either side knows it: attempts and the lengths of their inputs.
@@ -50,9 +54,11 @@ struct Wire {
 }
 
 fn hash(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(bytes.len() as u64, |hash, &byte| mix(hash, u64::from(byte)))
+    bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        mix(hash, u64::from_le_bytes(word))
+    })
 }
 
 impl Ledger {
@@ -64,11 +70,12 @@ impl Ledger {
             wires: BTreeMap::new(),
             latest: BTreeMap::new(),
             attempts: vec![0; count],
-            first: (0..count).map(|_| None).collect(),
+            answers: (0..count).map(|_| Vec::new()).collect(),
             failed_on_purpose: BTreeMap::new(),
             delivered: vec![false; count],
             delivered_count: 0,
             failed_count: 0,
+            answered_count: 0,
             strikes: Counts::default(),
             pauses: 0,
         }
@@ -172,18 +179,24 @@ impl Ledger {
                 attempt,
                 status,
                 output,
-                ..
+                run_us,
             } => {
                 oracle!(
                     "conservation",
                     wire.at_head.remove(&attempt).is_some(),
                     "{attempt} is answered on a session that does not hold it"
                 );
-                self.first[attempt.task as usize].get_or_insert_with(|| First {
-                    status,
-                    output_hash: hash(output),
-                    attempt,
-                });
+                let answers = &mut self.answers[attempt.task as usize];
+                let is_open = answers.last().is_none_or(|last| last.is_doubtful);
+                if is_open && status != Status::Returned {
+                    let is_fast = u128::from(run_us) < FAST_FAILURE.as_micros();
+                    answers.push(First {
+                        status,
+                        output_hash: hash(output),
+                        attempt,
+                        is_doubtful: status == Status::Failed && is_fast,
+                    });
+                }
             }
             Frame::Refuse { .. } => oracle!("no-refusal", false, "{side} is refused"),
             _ => {}
@@ -240,15 +253,15 @@ impl Ledger {
             );
             return;
         }
-        let Some(first) = &self.first[task] else {
-            crate::trace::fail("first-counts", &format!("nobody answered task {task}"));
+        self.answered_count += 1;
+        let answers = &self.answers[task];
+        let is_it = |it: &&First| it.status == got.status && it.output_hash == hash(&got.output);
+        let Some(first) = answers.iter().find(is_it) else {
+            crate::trace::fail(
+                "first-counts",
+                &format!("task {task}: not the first outcome counts"),
+            );
         };
-        oracle!(
-            "first-counts",
-            first.status == got.status && first.output_hash == hash(&got.output),
-            "task {task}: not the first outcome counts, {}",
-            first.attempt
-        );
         oracle!(
             "right-bytes",
             self.is_right(first.attempt, got),
@@ -270,6 +283,7 @@ impl Ledger {
         match got.status {
             Status::Done => output == got.output,
             Status::Failed => output.len() > self.tasks.payload_bytes_max,
+            Status::Returned => false,
         }
     }
 
@@ -293,8 +307,8 @@ impl Ledger {
         self.delivered_count
     }
 
-    /// Outcomes of both kinds that workers' answers decided.
+    /// Tasks that a worker's answer decided.
     pub fn counted(&self) -> u64 {
-        self.first.iter().flatten().count() as u64
+        self.answered_count
     }
 }

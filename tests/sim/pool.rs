@@ -63,6 +63,14 @@ impl Pool {
         self.lanes.pause(conn, paused);
     }
 
+    /// What has not started comes back at once.
+    pub fn recall(&mut self, conn: ConnId) {
+        for Job { attempt, input } in self.lanes.recall(conn) {
+            let done = Completion::returned(conn, attempt, input.len(), "recalled");
+            self.finished.push(done);
+        }
+    }
+
     /// What has finished already may still reach the role: it was on its way.
     pub fn revoke(&mut self, conn: ConnId, stops_early: bool) {
         self.lanes.close(conn);
@@ -130,7 +138,7 @@ impl Pool {
             output = cut(&format!("planned failure of {}", job.attempt)).into();
         } else if let Err(text) = kernel.run(&job.input, &self.stop, &mut output) {
             status = Status::Failed;
-            output = cut(&text).into();
+            output = cut(&text.to_string()).into();
         }
         Completion {
             conn,

@@ -210,6 +210,7 @@ pub fn label(frame: &Frame<'_>) -> (&'static str, u64, u64) {
         } => ("Outcome", of(attempt), output.len() as u64),
         Frame::Ping => ("Ping", 0, 0),
         Frame::Pong => ("Pong", 0, 0),
+        Frame::Drain => ("Drain", 0, 0),
     }
 }
 
@@ -287,6 +288,13 @@ impl Sink for Deck<'_> {
         if let Some(conn) = self.rim.live(id) {
             conn.is_prepared = false;
         }
+    }
+
+    fn recall(&mut self, id: ConnId) {
+        self.note("recall", [u64::from(id.slot), 0, 0]);
+        self.rim.expect(id, "recall");
+        let pool = self.rim.pool.as_mut().expect("workers have pools");
+        pool.recall(id);
     }
 
     fn pause(&mut self, id: ConnId, paused: bool) {

@@ -7,6 +7,7 @@
 
 use teamster::frame::Side;
 use teamster::head::{Head, HeadConfig};
+use teamster::limits::OUTPUT_BYTES_MAX;
 use teamster::role::Exit;
 use teamster::time::{Duration, Time};
 use teamster::worker::{Worker, WorkerConfig};
@@ -73,6 +74,7 @@ impl Run {
         config.ordered = plan.ordered;
         config.give_up = Duration::from_secs(86_400);
         config.seed = plan.seed;
+        config.attempts_max = u32::MAX;
         let job = Job::new(plan.tasks.clone(), plan.text_bytes);
         let head = Node {
             role: Head::new(config, job),
@@ -172,7 +174,8 @@ impl Run {
     fn start(&mut self, node: usize) {
         self.lives += 1;
         let life = self.lives;
-        let config: WorkerConfig = self.world.plan.worker_config(&mut self.world.rng);
+        let mut config: WorkerConfig = self.world.plan.worker_config(&mut self.world.rng);
+        config.incarnation = u64::from(life);
         self.world.weather[node].is_down = false;
         let pool = Pool::new(node, life, config.slots);
         let rim = Rim::new(node, Side::Worker, config.payload_bytes_max, Some(pool));
@@ -243,10 +246,38 @@ impl Run {
                 self.world.ledger.check_head(worker, credit, held);
             }
         }
+        self.check_idle_workers();
         if self.head_turns.is_multiple_of(CHECK_EVERY) && self.head.rim.exit.is_none() {
             enter("scheduler-check", self.world.now);
             head.scheduler().check();
         }
+    }
+
+    /// After a turn nothing is left that could have been done in it.
+    fn check_idle_workers(&self) {
+        let (head, rim) = (&self.head.role, &self.head.rim);
+        let scheduler = head.scheduler();
+        let counts = scheduler.counts();
+        if rim.exit.is_some() {
+            return;
+        }
+        let has_task = counts.ready > 0 || (!head.workload().is_at_end() && scheduler.has_room());
+        for worker in 0..self.world.plan.workers as u32 {
+            let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
+            oracle!(
+                "work-conserving",
+                !(has_task && is_idle),
+                "worker {worker} has nothing to do, and there is work: {counts:?}"
+            );
+        }
+        oracle!(
+            "work-conserving",
+            counts.answered == 0
+                || counts.answered < counts.open()
+                || rim.unwritten >= OUTPUT_BYTES_MAX,
+            "{} outcomes wait for nothing",
+            counts.answered
+        );
     }
 
     fn delivered(&self) -> usize {
