@@ -21,6 +21,8 @@ pub enum Evidence {
     LostByAny,
     /// It finished some tasks.
     Done(usize),
+    /// The head has printed more than so many bytes.
+    Printed(usize),
     /// That is known already.
     Known(bool),
     /// The quota was used up.
@@ -34,6 +36,10 @@ impl Evidence {
             Evidence::Lost(worker) => tallies[worker].lost > 0,
             Evidence::LostByAny => tallies.iter().any(|tally| tally.lost > 0),
             Evidence::Done(worker) => tallies[worker].done > 0,
+            Evidence::Printed(before) => {
+                let head = cluster.head.as_ref();
+                head.is_some_and(|head| head.stdout.len() > before)
+            }
             Evidence::Known(known) => known,
             Evidence::Throttled => cluster.quota.as_ref().is_some_and(|q| q.throttled() > 0),
         }
@@ -64,6 +70,13 @@ pub fn inject(plan: &Plan, cluster: &mut Cluster) -> Result<Evidence, String> {
         }
         Fault::Stop5 => stop(plan, cluster).map(Evidence::Known),
         Fault::Stop15 => stop(plan, cluster).map(|_| Evidence::Lost(victim)),
+        Fault::StopHead => {
+            cluster.head().signal("STOP")?;
+            let before = cluster.head().stdout.len();
+            cluster.pause(plan.lasts);
+            cluster.head().signal("CONT")?;
+            Ok(Evidence::Printed(before))
+        }
         Fault::Down20 | Fault::Down90 => {
             cluster.net.set_link(victim, false)?;
             cluster.pause(plan.lasts);

@@ -20,6 +20,8 @@ pub enum Fault {
     /// A worker is stopped and goes on: too short to be lost, and long enough.
     Stop5,
     Stop15,
+    /// The head is, for as long: what the workers sent meanwhile must be read before it judges them.
+    StopHead,
     /// Its cable is out: long enough to be lost, and for its connection to be closed.
     Down20,
     Down90,
@@ -36,11 +38,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::Kill,
         Fault::KillBoth,
         Fault::Stop5,
         Fault::Stop15,
+        Fault::StopHead,
         Fault::Down20,
         Fault::Down90,
         Fault::Delay,
@@ -58,6 +61,7 @@ impl Fault {
             Fault::KillBoth => "killboth",
             Fault::Stop5 => "stop5",
             Fault::Stop15 => "stop15",
+            Fault::StopHead => "stophead",
             Fault::Down20 => "down20",
             Fault::Down90 => "down90",
             Fault::Delay => "delay",
@@ -78,11 +82,11 @@ impl Fault {
         )
     }
 
-    /// Whether it must not cost a single attempt: the worker is slow, and not silent for 10 s.
+    /// Whether it must not cost a single attempt: no worker is silent for 10 s, only slow.
     pub fn loses_nothing(self) -> bool {
         matches!(
             self,
-            Fault::Stop5 | Fault::Delay | Fault::Dribble | Fault::Quota
+            Fault::Stop5 | Fault::StopHead | Fault::Delay | Fault::Dribble | Fault::Quota
         )
     }
 
@@ -91,7 +95,7 @@ impl Fault {
         match self {
             Fault::Kill | Fault::KillBoth => (0, 3_000),
             Fault::Stop5 => (5_000, 5_000),
-            Fault::Stop15 | Fault::Stall => (15_000, 15_000),
+            Fault::Stop15 | Fault::StopHead | Fault::Stall => (15_000, 15_000),
             Fault::Down20 => (20_000, 20_000),
             Fault::Down90 => (90_000, 90_000),
             Fault::Delay | Fault::Dribble => (3_000, 8_000),
@@ -155,7 +159,11 @@ impl Plan {
         } else {
             // Both work before and after, the other one alone in between.
             let both = u64::from(slots[0] + slots[1]) * (at_ms + tail_ms);
-            let alone = u64::from(slots[1 - victim]) * lasts_ms;
+            let alone = match fault {
+                // Nobody is given anything.
+                Fault::StopHead => 0,
+                _ => u64::from(slots[1 - victim]) * lasts_ms,
+            };
             let count = (both + alone) / work_ms;
             Work::Square { count, work_ms }
         };

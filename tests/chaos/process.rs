@@ -84,7 +84,7 @@ impl Process {
         }
     }
 
-    /// Waits until its standard output has `line`'s beginning in it.
+    /// Waits until its standard output has `text` in it.
     pub fn wait_for(&self, text: &str, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         while !self.stdout.text().contains(text) {
