@@ -7,13 +7,14 @@
 //! Invariant: what a `Net` made is gone when it is dropped; what a killed test left behind is gone
 //! when the next one starts.
 
-use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
 
+use crate::process::is_test;
+
 /// Begins the name of every namespace; the process id and a number follow.
-const PREFIX: &str = "teamster";
+const PREFIX: &str = "teamster-chaos-";
 
 /// A namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Net {
         SWEPT.call_once(sweep);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let net = Net {
-            name: format!("{PREFIX}-{}-{number}", std::process::id()),
+            name: format!("{PREFIX}{}-{number}", std::process::id()),
         };
         // From here on drop removes whatever there is.
         for place in PLACES {
@@ -149,12 +150,10 @@ fn sweep() {
     };
     // Each line is a name, and sometimes a number in brackets.
     for name in listed.lines().filter_map(|line| line.split(' ').next()) {
-        let mut parts = name.split('-');
-        if parts.next() != Some(PREFIX) {
-            continue;
-        }
-        let pid = parts.next().and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !is_test(pid)) {
             remove(name);
         }
     }

@@ -14,6 +14,16 @@ use std::time::{Duration, Instant};
 /// How often a wait looks again.
 pub const POLL: Duration = Duration::from_millis(10);
 
+/// Whether the process is a run of this test. A dead one whose parent has not reaped it is none, nor
+/// is another program that was given its number.
+pub fn is_test(pid: u32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_ok_and(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("chaos")
+    })
+}
+
 /// A running program, or one that has ended.
 #[derive(Debug)]
 pub struct Process {

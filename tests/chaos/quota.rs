@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::process::is_test;
+
 /// Begins the name of every group; the process id of the test and a number follow.
 const PREFIX: &str = "teamster-chaos";
 const PERIOD: Duration = Duration::from_millis(100);
@@ -86,7 +88,7 @@ fn sweep(root: &Path) {
         let pid = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+        if pid.is_some_and(|pid| !is_test(pid)) {
             let _ = fs::remove_dir(group.path());
         }
     }
