@@ -119,7 +119,7 @@ impl Cluster {
     pub fn stop(&mut self) -> Result<(), String> {
         let workers = self.workers.iter_mut().flatten();
         workers.chain(&mut self.head).for_each(Process::kill);
-        self.proxy = None;
+        self.proxy.iter_mut().for_each(Proxy::stop);
         // A killed process has been reaped, but its namespace's list may lag behind.
         let deadline = Instant::now() + START_TIMEOUT;
         for place in PLACES {

@@ -124,6 +124,11 @@ impl Proxy {
             .collect()
     }
 
+    pub fn stop(&mut self) {
+        self.0.kill();
+    }
+
+    /// What it printed to standard error.
     pub fn log(&self) -> String {
         self.0.stderr.text()
     }
