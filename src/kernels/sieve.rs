@@ -1,7 +1,8 @@
-//! Counts the primes in a range: a segmented sieve of Eratosthenes on one thread.
+//! Counts the primes in a range.
 //!
-//! It is not a list of primes, a primality test or a pi(x) formula: its time grows with the length
-//! of the range, plus a start-up that grows with the square root of the range's end.
+//! What it is: a segmented sieve of Eratosthenes on one thread; its time grows with the length of
+//! the range, plus a start-up that grows with the square root of the range's end. What it is not: a
+//! list of primes, a primality test or a pi(x) formula.
 //!
 //! Sources: Eratosthenes for the sieve; C. Bays and R. Hudson, "The segmented sieve of Eratosthenes
 //! and arithmetic progressions to 10^12" (BIT 17, 1977) for the segments; P. Pritchard, "Explaining

@@ -1,0 +1,248 @@
+//! What goes wrong.
+//!
+//! What it is: the kinds of faults, how each strikes a run, and how often each did. What it is not:
+//! the plan, which says which kinds a seed has and when the calm begins.
+//!
+//! Invariant: no effect of a fault outlives the calm, except that a dead connection stays dead.
+
+use teamster::role::CloseReason;
+use teamster::time::Time;
+
+use crate::run::Run;
+use crate::world::What;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Kind {
+    /// A worker dies, and starts again with other slots.
+    Crash,
+    /// A worker is stopped and goes on.
+    Mute,
+    /// The head is.
+    MuteHead,
+    /// The bytes of a connection vanish from now on.
+    HalfOpen,
+    /// A connection is reset.
+    Cut,
+    /// Attempts take much longer.
+    Slow,
+    /// Attempts fail.
+    Failure,
+    /// A worker's connections are accepted, and nobody answers.
+    NoGreeting,
+    /// A worker refuses connections.
+    Refused,
+    /// Delays of seconds.
+    SlowNet,
+    /// The output takes nothing.
+    Stall,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 11] = [
+        Kind::Crash,
+        Kind::Mute,
+        Kind::MuteHead,
+        Kind::HalfOpen,
+        Kind::Cut,
+        Kind::Slow,
+        Kind::Failure,
+        Kind::NoGreeting,
+        Kind::Refused,
+        Kind::SlowNet,
+        Kind::Stall,
+    ];
+
+    pub const NAMES: [&str; Kind::ALL.len()] = [
+        "crash",
+        "mute",
+        "mute-head",
+        "half-open",
+        "cut",
+        "slow",
+        "failure",
+        "no-greeting",
+        "refused",
+        "slow-net",
+        "stall",
+    ];
+}
+
+/// How often each kind struck, and how often of these with an attempt in flight where it did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub all: [u64; Kind::ALL.len()],
+    pub in_flight: [u64; Kind::ALL.len()],
+}
+
+impl Counts {
+    pub fn add(&mut self, kind: Kind, in_flight: bool) {
+        self.all[kind as usize] += 1;
+        self.in_flight[kind as usize] += u64::from(in_flight);
+    }
+
+    pub fn merge(&mut self, other: &Counts) {
+        for i in 0..Kind::ALL.len() {
+            self.all[i] += other.all[i];
+            self.in_flight[i] += other.in_flight[i];
+        }
+    }
+}
+
+impl Run {
+    /// Draws the next fault and the time of the one after it.
+    pub fn strike(&mut self) {
+        let world = &mut self.world;
+        if world.now >= world.plan.calm || world.plan.kinds.is_empty() {
+            return;
+        }
+        let gap_us = world.plan.fault_gap_us;
+        let us = 1_000 + world.rng.below(2 * gap_us);
+        // While the head is stopped nothing new gets in flight.
+        let at = world.after_us(us).max(self.head.rim.muted_until);
+        world.push(at, What::Strike);
+        let kinds = &world.plan.kinds;
+        let kind = kinds[world.rng.below(kinds.len() as u64) as usize];
+        let node = 1 + world.rng.below(world.plan.workers as u64) as usize;
+        let numbers = [kind as u64, node as u64, 0];
+        let now = world.now;
+        world.trace.note(now, node, "strike", numbers);
+        match kind {
+            Kind::Crash => self.crash(node),
+            Kind::Mute => self.mute(node),
+            Kind::MuteHead => self.mute_head(),
+            Kind::HalfOpen => self.half_open(node),
+            Kind::Cut => self.cut(node, Kind::Cut),
+            Kind::Slow if now < world.weather[node].slow => {}
+            Kind::Slow => {
+                let until = self.until(1_000, 60_000_000);
+                let factor = 10 + self.world.rng.below(91);
+                self.count(Kind::Slow, node);
+                self.world.weather[node].slow = until;
+                self.world.weather[node].slow_factor = factor;
+            }
+            // Counted where each attempt fails.
+            Kind::Failure => self.world.weather[node].failing = self.until(1_000, 30_000_000),
+            // Counted where each dial meets it.
+            Kind::NoGreeting => {
+                self.cut(node, Kind::NoGreeting);
+                self.world.weather[node].deaf = self.until(1_000, 30_000_000);
+            }
+            Kind::Refused => {
+                self.cut(node, Kind::Refused);
+                self.world.weather[node].refusing = self.until(1_000, 20_000_000);
+            }
+            Kind::SlowNet if now < world.weather[node].slow_network => {}
+            Kind::SlowNet => {
+                self.count(Kind::SlowNet, node);
+                self.world.weather[node].slow_network = self.until(1_000, 20_000_000);
+                self.touch(node);
+            }
+            Kind::Stall if now < world.output_stalls => {}
+            Kind::Stall => {
+                let in_flight = self.head.role.scheduler().counts().in_flight > 0;
+                self.world.ledger.strike(Kind::Stall, in_flight);
+                self.world.output_stalls = self.until(1_000_000, 90_000_000);
+            }
+        }
+    }
+
+    /// A time from now, spread over the orders of magnitude, and not in the calm.
+    fn until(&mut self, low_us: u64, high_us: u64) -> Time {
+        let us = crate::plan::logarithmic(&mut self.world.rng, low_us, high_us);
+        self.world.after_us(us).min(self.world.plan.calm)
+    }
+
+    fn count(&mut self, kind: Kind, node: usize) {
+        let in_flight = self.head.role.scheduler().held_tasks(node as u32 - 1) > 0;
+        self.world.ledger.strike(kind, in_flight);
+    }
+
+    /// From now on this worker and its connections may be lost.
+    fn touch(&mut self, node: usize) {
+        self.world.weather[node].is_struck = true;
+        for cable in &mut self.world.cables {
+            cable.is_struck |= cable.node == node;
+        }
+    }
+
+    fn crash(&mut self, node: usize) {
+        if self.world.weather[node].is_down {
+            return;
+        }
+        self.count(Kind::Crash, node);
+        self.touch(node);
+        let is_silent = self.world.rng.chance(20);
+        for cable in 0..self.world.cables.len() {
+            let its = &self.world.cables[cable];
+            if its.node == node && its.attached[1] {
+                // A machine that loses its power does not say so.
+                if is_silent {
+                    self.world.deaden(cable);
+                } else if self.world.rng.chance(50) {
+                    self.world.cables[cable].pipes[0].drop_transit();
+                }
+                let reason = CloseReason::Broken("connection reset by peer".into());
+                self.world.detach(cable, 1, reason);
+                let side = teamster::frame::Side::Worker;
+                self.world.ledger.session_over(side, cable);
+            }
+        }
+        self.workers[node - 1] = None;
+        self.world.weather[node].is_down = true;
+        let at = self.until(1_000, 20_000_000);
+        self.world.push(at, What::Restart { node });
+    }
+
+    /// Shorter than `LOST_AFTER`, between that and `CLOSE_AFTER`, or longer than both.
+    fn mute_until(&mut self) -> Time {
+        match self.world.rng.below(3) {
+            0 => self.until(1_000, 9_000_000),
+            1 => self.until(10_500_000, 50_000_000),
+            _ => self.until(61_000_000, 100_000_000),
+        }
+    }
+
+    fn mute(&mut self, node: usize) {
+        let is_up = |host: &crate::run::Host| host.rim.muted_until <= self.world.now;
+        if !self.workers[node - 1].as_ref().is_some_and(is_up) {
+            return;
+        }
+        self.count(Kind::Mute, node);
+        self.touch(node);
+        let until = self.mute_until();
+        let worker = self.workers[node - 1].as_mut().expect("it is up");
+        worker.rim.muted_until = until;
+        self.world.push(until, What::Resume { node });
+    }
+
+    fn mute_head(&mut self) {
+        let in_flight = self.head.role.scheduler().counts().in_flight > 0;
+        self.world.ledger.strike(Kind::MuteHead, in_flight);
+        for node in 1..=self.world.plan.workers {
+            self.touch(node);
+        }
+        let until = self.mute_until();
+        self.head.rim.muted_until = until;
+        self.world.push(until, What::Resume { node: 0 });
+    }
+
+    fn half_open(&mut self, node: usize) {
+        if let Some(&cable) = self.world.cables_to(node).last() {
+            self.count(Kind::HalfOpen, node);
+            self.touch(node);
+            self.world.deaden(cable);
+        }
+    }
+
+    fn cut(&mut self, node: usize, kind: Kind) {
+        let cables = self.world.cables_to(node);
+        if !cables.is_empty() && kind == Kind::Cut {
+            self.count(kind, node);
+        }
+        self.touch(node);
+        for cable in cables {
+            self.world.cut(cable);
+        }
+    }
+}

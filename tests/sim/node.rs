@@ -1,0 +1,222 @@
+//! One process: a role and the order of its turns.
+//!
+//! What it is: [`Node::turn`], which keeps the five promises of `Role`'s driver. What it is not: the
+//! network or the faults.
+//!
+//! Invariant: a turn is events, then deadlines, then the flush, all at one `now`; of a connection the
+//! role hears `Opened`, then any number of `Sent`, `Heard`, `Frame` in their order, then one `Closed`.
+
+use teamster::frame::{FIXED_BYTES_MAX, HEADER_BYTES};
+use teamster::role::{CloseReason, ConnId, Event, Role};
+
+use crate::oracle;
+use crate::rim::{Deck, News, Rim, label};
+use crate::trace::enter;
+use crate::world::{World, end_of};
+
+pub struct Node<R> {
+    pub role: R,
+    pub rim: Rim,
+}
+
+impl<R: Role> Node<R> {
+    pub fn turn(&mut self, world: &mut World) {
+        self.rim.turn_at = None;
+        let us = 1 + world.rng.below(world.plan.turn_us);
+        self.rim.busy_until = world.after_us(us);
+        let (told, answered) = (self.rim.told, self.rim.answered);
+
+        self.tell_news(world);
+        for slot in 0..self.rim.conns.len() {
+            self.tell_connection(slot, world);
+        }
+        self.tell_finished(world);
+        let was_due = self.fire_timers(world);
+        self.with_sink("flush", world, |role, deck| {
+            role.flush(deck.world.now, deck);
+        });
+        if was_due && (told, answered) == (self.rim.told, self.rim.answered) {
+            self.rim.idle_turns += 1;
+        }
+        if let Some(pool) = &mut self.rim.pool {
+            pool.start(world);
+        }
+        self.rim.write_all(world);
+        if let Some(at) = self.role.next_deadline() {
+            self.rim.wake(at, world);
+        }
+    }
+
+    fn tell_news(&mut self, world: &mut World) {
+        for news in std::mem::take(&mut self.rim.news) {
+            let dial = match news {
+                News::Opened { dial, .. } => dial,
+                News::DialFailed { dial } => Some(dial),
+            };
+            self.rim.dialing.retain(|&other| Some(other) != dial);
+            match news {
+                News::Opened { cable, dial } => {
+                    let conn = self.rim.open(cable);
+                    let peer = "peer";
+                    let end = end_of(self.rim.side);
+                    if end == 0 {
+                        world.ledger.dialled(dial.expect("the head dials"), cable);
+                    }
+                    self.tell("opened", conn, Event::Opened { conn, dial, peer }, world);
+                }
+                News::DialFailed { dial } => {
+                    let (slot, generation) = (dial, 0);
+                    let reason = "refused";
+                    let event = Event::DialFailed { dial, reason };
+                    self.tell("dial-failed", ConnId { slot, generation }, event, world);
+                }
+            }
+        }
+    }
+
+    fn tell_connection(&mut self, slot: usize, world: &mut World) {
+        let Some(conn) = &mut self.rim.conns[slot] else {
+            return;
+        };
+        let (id, cable, end) = (conn.id, conn.cable, end_of(self.rim.side));
+        if conn.is_over {
+            return self.close(id, CloseReason::Asked, world);
+        }
+        if conn.closing.is_some() {
+            return;
+        }
+        let sent = std::mem::take(&mut conn.sent);
+        if sent > 0 {
+            let event = Event::Sent {
+                conn: id,
+                bytes: sent,
+            };
+            self.tell("sent", id, event, world);
+        }
+        let now = world.now;
+        if world.cables[cable].pipes[end].is_readable(now) && self.rim.live(id).is_some() {
+            self.read(id, cable, world);
+        }
+        if self.rim.live(id).is_none() {
+            return;
+        }
+        if let Some(reason) = world.cables[cable].pipes[end].ended(now).cloned() {
+            oracle!(
+                "no-loss",
+                world.cables[cable].is_struck,
+                "{id} ends, which no fault has touched: {reason}"
+            );
+            world.detach(cable, end, CloseReason::Peer);
+            self.close(id, reason, world);
+        } else if world.cables[cable].pipes[end].is_readable(now) {
+            self.rim.wake(now, world);
+        }
+    }
+
+    fn close(&mut self, id: ConnId, reason: CloseReason, world: &mut World) {
+        let conn = self.rim.conns[id.slot as usize].take().expect("it is open");
+        world.ledger.session_over(self.rim.side, conn.cable);
+        self.tell("closed", id, Event::Closed { conn: id, reason }, world);
+    }
+
+    /// Feeds what arrived to the decoder, cut anywhere, and its frames to the role.
+    fn read(&mut self, id: ConnId, cable: usize, world: &mut World) {
+        let mut bytes = Vec::new();
+        let budget = world.plan.read_budget;
+        world.read(cable, end_of(self.rim.side), budget, &mut bytes);
+        self.tell("heard", id, Event::Heard { conn: id }, world);
+        let Some(conn) = self.rim.live(id) else {
+            return;
+        };
+        let mut decoder = conn.decoder.take().expect("it is here between reads");
+        let is_cut = world.rng.chance(world.plan.cut_percent);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() && self.rim.live(id).is_some() {
+            let count = match is_cut {
+                true => 1 + world.rng.below(rest.len().min(200) as u64) as usize,
+                false => rest.len(),
+            };
+            let (piece, after) = rest.split_at(count);
+            rest = after;
+            let mut frames = decoder.feed(piece);
+            while let Some(frame) = frames.next() {
+                let frame = match frame {
+                    Ok(frame) => frame,
+                    Err(error) => crate::trace::fail("right-bytes", &format!("{id}: {error}")),
+                };
+                world.ledger.hears(self.rim.side, cable, &frame);
+                let (kind, ..) = label(&frame);
+                self.tell(kind, id, Event::Frame { conn: id, frame }, world);
+                if self.rim.live(id).is_none() {
+                    break;
+                }
+            }
+        }
+        let limit = world.plan.tasks.payload_bytes_max + FIXED_BYTES_MAX + HEADER_BYTES;
+        let partial = decoder.partial_bytes();
+        oracle!("bounds", partial <= limit, "{partial} bytes of one frame");
+        if let Some(conn) = self.rim.live(id) {
+            conn.decoder = Some(decoder);
+        }
+    }
+
+    fn tell_finished(&mut self, world: &mut World) {
+        if let Some(pool) = &mut self.rim.pool {
+            for done in pool.take_finished() {
+                let conn = done.conn;
+                self.tell("completed", conn, Event::Completed(done), world);
+            }
+        }
+        let bytes = std::mem::take(&mut self.rim.written);
+        if bytes > 0 {
+            let (slot, generation) = (0, 0);
+            let event = Event::Written { bytes };
+            self.tell("written", ConnId { slot, generation }, event, world);
+        }
+    }
+
+    fn fire_timers(&mut self, world: &mut World) -> bool {
+        let now = world.now;
+        let is_due = self.role.next_deadline().is_some_and(|at| at <= now);
+        if is_due {
+            self.with_sink("deadline-advance", world, |role, deck| {
+                role.handle_timeout(now, deck);
+            });
+            let next = self.role.next_deadline();
+            oracle!(
+                "deadline-advance",
+                next.is_none_or(|at| at > now),
+                "node {} has a deadline at {next:?} after those of {now} were handled",
+                self.rim.node
+            );
+        }
+        is_due
+    }
+
+    fn tell(&mut self, what: &'static str, conn: ConnId, event: Event<'_>, world: &mut World) {
+        self.rim.told += 1;
+        let numbers = match &event {
+            Event::Sent { bytes, .. } | Event::Written { bytes } => *bytes as u64,
+            Event::Frame { frame, .. } => label(frame).1,
+            Event::Completed(done) => done.attempt.task,
+            _ => 0,
+        };
+        let numbers = [u64::from(conn.slot), u64::from(conn.generation), numbers];
+        world.trace.note(world.now, self.rim.node, what, numbers);
+        self.with_sink("role-assertion", world, |role, deck| {
+            role.handle(event, deck.world.now, deck);
+        });
+    }
+
+    fn with_sink(
+        &mut self,
+        oracle: &'static str,
+        world: &mut World,
+        call: impl FnOnce(&mut R, &mut Deck<'_>),
+    ) {
+        enter(oracle, world.now);
+        let rim = &mut self.rim;
+        call(&mut self.role, &mut Deck { rim, world });
+        enter("simulator", world.now);
+    }
+}

@@ -1,0 +1,165 @@
+//! The worker's pool without threads.
+//!
+//! What it is: the real [`Lanes`], and per slot the attempts it took and when it will have finished
+//! them. What it is not: a judge; it computes what it is given, or fails it when a fault says so.
+//!
+//! Invariant: a slot runs one batch at a time; a batch's outcomes appear together when it ends.
+
+use std::sync::Arc;
+
+use teamster::frame::{Status, cut};
+use teamster::kernel::{Kernel, Stop};
+use teamster::lanes::{Job, Lanes};
+use teamster::payload::Payload;
+use teamster::role::{Attempt, Completion, ConnId};
+use teamster::time::Duration;
+
+use crate::faults::Kind;
+use crate::plan::SLOW_RUN_US_MAX;
+use crate::world::{What, World};
+
+pub struct Pool {
+    node: usize,
+    life: u32,
+    lanes: Lanes,
+    slots: Vec<Option<Batch>>,
+    finished: Vec<Completion>,
+    stop: Stop,
+    /// Batches taken so far: the end of a batch that was stopped must not end its successor.
+    taken: u64,
+}
+
+struct Batch {
+    serial: u64,
+    conn: ConnId,
+    is_revoked: bool,
+    elapsed_us: u64,
+    done: Vec<Completion>,
+}
+
+impl Pool {
+    pub fn new(node: usize, life: u32, slots: u16) -> Pool {
+        Pool {
+            node,
+            life,
+            lanes: Lanes::default(),
+            slots: (0..slots).map(|_| None).collect(),
+            finished: Vec::new(),
+            stop: Stop::new(),
+            taken: 0,
+        }
+    }
+
+    pub fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>) {
+        self.lanes.open(conn, kernel);
+    }
+
+    pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
+        let input = Payload::from(input);
+        self.lanes.push(conn, Job { attempt, input });
+    }
+
+    pub fn pause(&mut self, conn: ConnId, paused: bool) {
+        self.lanes.pause(conn, paused);
+    }
+
+    /// What has finished already may still reach the role: it was on its way.
+    pub fn revoke(&mut self, conn: ConnId, stops_early: bool) {
+        self.lanes.close(conn);
+        for slot in &mut self.slots {
+            if let Some(batch) = slot.as_mut().filter(|batch| batch.conn == conn) {
+                batch.is_revoked = true;
+                if stops_early {
+                    *slot = None;
+                }
+            }
+        }
+    }
+
+    /// Lets the free slots take what waits.
+    pub fn start(&mut self, world: &mut World) {
+        for thread in 0..self.slots.len() {
+            if self.slots[thread].is_some() {
+                continue;
+            }
+            let mut jobs = Vec::new();
+            let Some((conn, kernel)) = self.lanes.take(self.slots.len(), &mut jobs) else {
+                return;
+            };
+            assert!(!jobs.is_empty(), "a runnable lane has attempts");
+            self.taken += 1;
+            let serial = self.taken;
+            let mut batch = Batch {
+                serial,
+                conn,
+                is_revoked: false,
+                elapsed_us: 0,
+                done: Vec::new(),
+            };
+            for job in jobs {
+                let done = self.run(conn, &job, kernel.as_ref(), world);
+                batch.elapsed_us += u64::from(done.run_us);
+                batch.done.push(done);
+            }
+            let at = world.after_us(batch.elapsed_us);
+            self.slots[thread] = Some(batch);
+            let (node, life) = (self.node, self.life);
+            let what = What::Batch {
+                node,
+                life,
+                thread,
+                serial,
+            };
+            world.push(at, what);
+        }
+    }
+
+    fn run(&self, conn: ConnId, job: &Job, kernel: &dyn Kernel, world: &mut World) -> Completion {
+        let run_us = world.plan.run_us;
+        let mut us = run_us / 2 + world.rng.below(run_us + 1);
+        let weather = world.weather[self.node];
+        if world.now < weather.slow {
+            us = (us * weather.slow_factor).min(SLOW_RUN_US_MAX);
+        }
+        let mut output = Vec::new();
+        let mut status = Status::Done;
+        if world.now < weather.failing && world.rng.chance(30) {
+            world.ledger.strike(Kind::Failure, true);
+            world.ledger.failed_on_purpose(job.attempt);
+            status = Status::Failed;
+            output = cut(&format!("planned failure of {}", job.attempt)).into();
+        } else if let Err(text) = kernel.run(&job.input, &self.stop, &mut output) {
+            status = Status::Failed;
+            output = cut(&text).into();
+        }
+        Completion {
+            conn,
+            attempt: job.attempt,
+            status,
+            output: Payload::from(&output[..]),
+            input_bytes: job.input.len() as u32,
+            run_us: us as u32,
+        }
+    }
+
+    /// A batch has ended; false if it is not there any more.
+    pub fn end(&mut self, thread: usize, serial: u64) -> bool {
+        let Some(batch) = self.slots[thread].take_if(|batch| batch.serial == serial) else {
+            return false;
+        };
+        if !batch.is_revoked {
+            let bytes = batch.done.iter().map(|done| done.output.len()).sum();
+            let elapsed = Duration::from_micros(batch.elapsed_us);
+            self.lanes
+                .finished(batch.conn, batch.done.len(), elapsed, bytes);
+            self.finished.extend(batch.done);
+        }
+        true
+    }
+
+    /// What has finished since the last call.
+    pub fn take_finished(&mut self) -> Vec<Completion> {
+        self.lanes.taken();
+        std::mem::take(&mut self.finished)
+    }
+}

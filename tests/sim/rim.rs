@@ -1,0 +1,314 @@
+//! The reactor's twin: what stands between a role and the world.
+//!
+//! What it is: the connections of one process, with their real `Outbox` and `Decoder`, and the sink
+//! its role answers into. What it is not: the order of a turn; that is in `node.rs`.
+//!
+//! Invariant: a role that asks for what the contract of `Sink` forbids fails the run at that call.
+
+use std::sync::Arc;
+
+use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
+use teamster::kernel::Kernel;
+use teamster::limits::{OUTBOX_BYTES_MAX, OUTPUT_BYTES_MAX};
+use teamster::role::{Attempt, CloseReason, ConnId, Exit, Sink};
+use teamster::time::{Duration, Time};
+
+use crate::oracle;
+use crate::pool::Pool;
+use crate::world::{What, World, end_of};
+
+/// A connection that is closed keeps trying to write what it has for so long.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What the world has to tell a process about connections.
+#[derive(Clone, Copy, Debug)]
+pub enum News {
+    Opened { cable: usize, dial: Option<u32> },
+    DialFailed { dial: u32 },
+}
+
+pub struct Conn {
+    pub id: ConnId,
+    pub cable: usize,
+    pub decoder: Option<Decoder>,
+    pub outbox: Outbox,
+    /// Bytes of the opening that are still in the outbox: the role does not hear of them.
+    opening_left: usize,
+    /// Written since the role was last told.
+    pub sent: usize,
+    /// The role asked for its end.
+    pub closing: Option<Time>,
+    /// It is over and the role is to be told.
+    pub is_over: bool,
+    pub is_prepared: bool,
+}
+
+pub struct Rim {
+    pub node: usize,
+    pub side: Side,
+    payload_bytes_max: usize,
+    pub conns: Vec<Option<Conn>>,
+    generations: Vec<u32>,
+    pub news: Vec<News>,
+    /// Asked for in this turn.
+    pub dials: Vec<u32>,
+    pub dialing: Vec<u32>,
+    pub pool: Option<Pool>,
+    /// Output bytes: handed over in this turn, not written yet, written and not told.
+    pub to_write: usize,
+    pub unwritten: usize,
+    pub written: usize,
+    pub exit: Option<Exit>,
+    pub muted_until: Time,
+    pub busy_until: Time,
+    pub turn_at: Option<Time>,
+    /// What the role was told and what it answered, counted.
+    pub told: u64,
+    pub answered: u64,
+    /// Turns that a deadline caused and in which nothing happened.
+    pub idle_turns: u64,
+}
+
+impl Rim {
+    pub fn new(node: usize, side: Side, payload_bytes_max: usize, pool: Option<Pool>) -> Rim {
+        Rim {
+            node,
+            side,
+            payload_bytes_max,
+            conns: Vec::new(),
+            generations: Vec::new(),
+            news: Vec::new(),
+            dials: Vec::new(),
+            dialing: Vec::new(),
+            pool,
+            to_write: 0,
+            unwritten: 0,
+            written: 0,
+            exit: None,
+            muted_until: Time::ZERO,
+            busy_until: Time::ZERO,
+            turn_at: None,
+            told: 0,
+            answered: 0,
+            idle_turns: 0,
+        }
+    }
+
+    /// Has the process look around at `at`, or as soon as it can.
+    pub fn wake(&mut self, at: Time, world: &mut World) {
+        let at = at.max(world.now).max(self.busy_until).max(self.muted_until);
+        if self.turn_at.is_none_or(|earlier| at < earlier) {
+            self.turn_at = Some(at);
+            world.push(at, What::Turn { node: self.node });
+        }
+    }
+
+    /// Gives a connection the lowest free slot, as a slab does, and a generation of its own.
+    pub fn open(&mut self, cable: usize) -> ConnId {
+        let free = self.conns.iter().position(Option::is_none);
+        let slot = free.unwrap_or_else(|| {
+            self.conns.push(None);
+            self.generations.push(0);
+            self.conns.len() - 1
+        });
+        self.generations[slot] += 1;
+        let id = ConnId {
+            slot: slot as u32,
+            generation: self.generations[slot],
+        };
+        self.conns[slot] = Some(Conn {
+            id,
+            cable,
+            decoder: Some(Decoder::new(self.side, self.payload_bytes_max)),
+            outbox: Outbox::new(self.side),
+            opening_left: HEADER_BYTES,
+            sent: 0,
+            closing: None,
+            is_over: false,
+            is_prepared: false,
+        });
+        id
+    }
+
+    /// The connection, if the role may still speak of it.
+    pub fn live(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let conn = self.conns.get_mut(id.slot as usize)?.as_mut()?;
+        (conn.id == id && conn.closing.is_none()).then_some(conn)
+    }
+
+    fn expect(&mut self, id: ConnId, call: &str) -> &mut Conn {
+        let Some(conn) = self.live(id) else {
+            crate::trace::fail("driver-contract", &format!("{call} on {id}, which is over"));
+        };
+        conn
+    }
+
+    /// The write pass: outboxes into pipes, and the end of those that were closed.
+    pub fn write_all(&mut self, world: &mut World) {
+        let end = end_of(self.side);
+        let mut wake_at = None;
+        for conn in self.conns.iter_mut().flatten().filter(|conn| !conn.is_over) {
+            while !conn.outbox.is_empty() {
+                let count = world.write(conn.cable, end, conn.outbox.pending());
+                if count == 0 {
+                    break;
+                }
+                conn.outbox.consume(count);
+                let opening = count.min(conn.opening_left);
+                conn.opening_left -= opening;
+                conn.sent += count - opening;
+            }
+            if conn.sent > 0 && conn.closing.is_none() {
+                wake_at = Some(world.now);
+            }
+            if let Some(asked_at) = conn.closing {
+                let until = asked_at + LINGER;
+                if conn.outbox.is_empty() || world.now >= until {
+                    conn.is_over = true;
+                    world.detach(conn.cable, end, CloseReason::Peer);
+                    wake_at = Some(world.now);
+                } else if wake_at.is_none_or(|at| until < at) {
+                    wake_at = Some(until);
+                }
+            }
+        }
+        if let Some(at) = wake_at {
+            self.wake(at, world);
+        }
+    }
+}
+
+/// The sink of one call of a role.
+pub struct Deck<'a> {
+    pub rim: &'a mut Rim,
+    pub world: &'a mut World,
+}
+
+impl Deck<'_> {
+    fn note(&mut self, what: &'static str, numbers: [u64; 3]) {
+        self.rim.answered += 1;
+        let (now, node) = (self.world.now, self.rim.node);
+        self.world.trace.note(now, node, what, numbers);
+    }
+}
+
+/// A frame in a few words.
+pub fn label(frame: &Frame<'_>) -> (&'static str, u64, u64) {
+    let of = |attempt: &Attempt| attempt.task << 8 | u64::from(attempt.number);
+    match frame {
+        Frame::Hello { .. } => ("Hello", 0, 0),
+        Frame::Welcome {
+            slots,
+            credit_tasks,
+            ..
+        } => ("Welcome", u64::from(*slots), u64::from(*credit_tasks)),
+        Frame::Refuse { reason, .. } => ("Refuse", 0, reason.len() as u64),
+        Frame::Job { setup, .. } => ("Job", 0, setup.len() as u64),
+        Frame::Task { attempt, input } => ("Task", of(attempt), input.len() as u64),
+        Frame::Outcome {
+            attempt, output, ..
+        } => ("Outcome", of(attempt), output.len() as u64),
+        Frame::Ping => ("Ping", 0, 0),
+        Frame::Pong => ("Pong", 0, 0),
+    }
+}
+
+impl Sink for Deck<'_> {
+    fn dial(&mut self, dial: u32) {
+        self.note("dial", [u64::from(dial), 0, 0]);
+        let dialing = self.rim.dialing.contains(&dial);
+        oracle!("driver-contract", !dialing, "{dial} dialled twice at once");
+        self.rim.dialing.push(dial);
+        self.rim.dials.push(dial);
+    }
+
+    fn send(&mut self, id: ConnId, frame: Frame<'_>) {
+        let (kind, a, b) = label(&frame);
+        self.note(kind, [u64::from(id.slot), a, b]);
+        let side = self.rim.side;
+        let conn = self.rim.expect(id, "send");
+        let (cable, before) = (conn.cable, conn.outbox.pending().len());
+        let added = conn.outbox.push(&frame);
+        let after = conn.outbox.pending().len();
+        oracle!(
+            "wire-length",
+            after - before == added && added == frame.encoded_bytes(),
+            "{kind} says {} bytes and appends {}",
+            frame.encoded_bytes(),
+            after - before
+        );
+        oracle!(
+            "bounds",
+            before <= HEADER_BYTES || after <= OUTBOX_BYTES_MAX,
+            "outbox of {id} holds {after} bytes"
+        );
+        self.world.ledger.sends(side, cable, &frame);
+    }
+
+    fn close(&mut self, id: ConnId) {
+        self.note("close", [u64::from(id.slot), 0, 0]);
+        let now = self.world.now;
+        let side = self.rim.side;
+        let conn = self.rim.expect(id, "close");
+        conn.closing = Some(now);
+        let cable = conn.cable;
+        oracle!(
+            "no-loss",
+            self.world.cables[cable].is_struck,
+            "{side} closes {id}, which no fault has touched"
+        );
+        self.world.ledger.session_over(side, cable);
+    }
+
+    fn prepare(&mut self, id: ConnId, kernel: Arc<dyn Kernel>) {
+        self.note("prepare", [u64::from(id.slot), 0, 0]);
+        let conn = self.rim.expect(id, "prepare");
+        let is_first = !std::mem::replace(&mut conn.is_prepared, true);
+        oracle!("driver-contract", is_first, "{id} prepared twice");
+        let pool = self.rim.pool.as_mut().expect("workers have pools");
+        pool.prepare(id, kernel);
+    }
+
+    fn submit(&mut self, id: ConnId, attempt: Attempt, input: &[u8]) {
+        self.note("submit", [u64::from(id.slot), attempt.task, 0]);
+        let conn = self.rim.expect(id, "submit");
+        oracle!("driver-contract", conn.is_prepared, "{id} is not prepared");
+        self.world.ledger.submits(conn.cable, attempt, input);
+        let pool = self.rim.pool.as_mut().expect("workers have pools");
+        pool.submit(id, attempt, input);
+    }
+
+    fn revoke(&mut self, id: ConnId) {
+        self.note("revoke", [u64::from(id.slot), 0, 0]);
+        // A session may also be revoked as the answer to its `Closed`.
+        let stops_early = self.world.plan.stops_early;
+        let pool = self.rim.pool.as_mut().expect("workers have pools");
+        pool.revoke(id, stops_early);
+        if let Some(conn) = self.rim.live(id) {
+            conn.is_prepared = false;
+        }
+    }
+
+    fn pause(&mut self, id: ConnId, paused: bool) {
+        self.note("pause", [u64::from(id.slot), u64::from(paused), 0]);
+        self.rim.expect(id, "pause");
+        let pool = self.rim.pool.as_mut().expect("workers have pools");
+        pool.pause(id, paused);
+        self.world.ledger.pauses += u64::from(paused);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.note("write", [bytes.len() as u64, 0, 0]);
+        self.rim.to_write += bytes.len();
+        self.rim.unwritten += bytes.len();
+        let limit = OUTPUT_BYTES_MAX + self.world.plan.text_bytes;
+        let unwritten = self.rim.unwritten;
+        oracle!("bounds", unwritten <= limit, "{unwritten} unwritten bytes");
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        self.note("exit", [u64::from(exit.code()), 0, 0]);
+        let is_first = self.rim.exit.replace(exit).is_none();
+        oracle!("driver-contract", is_first, "two exits");
+    }
+}

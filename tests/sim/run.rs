@@ -1,0 +1,372 @@
+//! One run: a head, its workers, and the world between them.
+//!
+//! What it is: the loop that takes what happens next, tells the process it concerns, and has the ledger
+//! look at every step. What it is not: the faults (`faults.rs`) or the oracles (`ledger.rs`).
+//!
+//! Invariant: the run ends with the head's exit, within the bound its plan states.
+
+use teamster::frame::Side;
+use teamster::head::{Head, HeadConfig};
+use teamster::role::Exit;
+use teamster::time::{Duration, Time};
+use teamster::worker::{Worker, WorkerConfig};
+
+use crate::faults::{Counts, Kind};
+use crate::job::Job;
+use crate::node::Node;
+use crate::oracle;
+use crate::plan::Plan;
+use crate::pool::Pool;
+use crate::rim::{News, Rim};
+use crate::trace::enter;
+use crate::world::{What, World};
+
+/// More steps than any run needs: what goes on without end stops here.
+const STEPS_MAX: u64 = 2_000_000;
+/// The scheduler's whole table is walked every so many turns of the head.
+const CHECK_EVERY: u64 = 32;
+
+pub struct Run {
+    pub world: World,
+    pub head: Node<Head<Job>>,
+    pub workers: Vec<Option<Host>>,
+    lives: u32,
+    head_turns: u64,
+    steps: u64,
+}
+
+/// A worker's process while it lives.
+pub struct Host {
+    node: Node<Worker>,
+    life: u32,
+    credit_tasks: u32,
+}
+
+impl std::ops::Deref for Host {
+    type Target = Node<Worker>;
+
+    fn deref(&self) -> &Node<Worker> {
+        &self.node
+    }
+}
+
+impl std::ops::DerefMut for Host {
+    fn deref_mut(&mut self) -> &mut Node<Worker> {
+        &mut self.node
+    }
+}
+
+/// What a run leaves behind.
+pub struct Report {
+    pub hash: u64,
+    pub ended: Time,
+    pub strikes: Counts,
+    pub pauses: u64,
+    pub steps: u64,
+}
+
+impl Run {
+    pub fn new(plan: Plan, prints: bool) -> Run {
+        let names = (1..=plan.workers).map(|node| format!("w{node}")).collect();
+        let mut config = HeadConfig::new(names);
+        config.payload_bytes_max = plan.tasks.payload_bytes_max;
+        config.ordered = plan.ordered;
+        config.give_up = Duration::from_secs(86_400);
+        config.seed = plan.seed;
+        let job = Job::new(plan.tasks.clone(), plan.text_bytes);
+        let head = Node {
+            role: Head::new(config, job),
+            rim: Rim::new(0, Side::Head, plan.tasks.payload_bytes_max, None),
+        };
+        let mut run = Run {
+            workers: (0..plan.workers).map(|_| None).collect(),
+            world: World::new(plan, prints),
+            head,
+            lives: 0,
+            head_turns: 0,
+            steps: 0,
+        };
+        for node in 1..=run.world.plan.workers {
+            run.start(node);
+        }
+        run.head.rim.wake(Time::ZERO, &mut run.world);
+        let us = run.world.rng.below(run.world.plan.fault_gap_us);
+        run.world.push(Time::from_micros(us), What::Strike);
+        run
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Panics
+    /// If an oracle does not hold.
+    pub fn run(mut self) -> Report {
+        let ends_before = self.world.plan.ends_before();
+        while self.head.rim.exit.is_none() {
+            enter("simulator", self.world.now);
+            let Some(what) = self.world.pop() else {
+                crate::trace::fail("ends-in-time", "nothing will ever happen again");
+            };
+            self.steps += 1;
+            let now = self.world.now;
+            enter("simulator", now);
+            oracle!(
+                "ends-in-time",
+                now < ends_before,
+                "calm since {}, and still {:?}",
+                self.world.plan.calm,
+                self.head.role.scheduler().counts()
+            );
+            oracle!("no-storm", self.steps < STEPS_MAX, "{} steps", self.steps);
+            self.step(what);
+        }
+        self.check_end();
+        Report {
+            hash: self.world.trace.hash(),
+            ended: self.world.now,
+            strikes: self.world.ledger.strikes,
+            pauses: self.world.ledger.pauses,
+            steps: self.steps,
+        }
+    }
+
+    fn step(&mut self, what: What) {
+        match what {
+            What::Turn { node } => self.turn(node),
+            What::Arrival { cable, end } | What::Space { cable, end } => {
+                let node = match end {
+                    0 => 0,
+                    _ => self.world.cables[cable].node,
+                };
+                self.wake(node);
+            }
+            What::Batch {
+                node,
+                life,
+                thread,
+                serial,
+            } => self.end_batch(node, life, thread, serial),
+            What::Dial { dial } => self.decide(dial),
+            What::Written { bytes } => {
+                self.head.rim.unwritten -= bytes;
+                self.head.rim.written += bytes;
+                self.wake(0);
+            }
+            What::Strike => self.strike(),
+            What::Restart { node } => self.start(node),
+            What::Resume { node } => self.wake(node),
+        }
+    }
+
+    fn wake(&mut self, node: usize) {
+        let now = self.world.now;
+        let rim = match node {
+            0 => Some(&mut self.head.rim),
+            _ => self.workers[node - 1].as_mut().map(|host| &mut host.rim),
+        };
+        if let Some(rim) = rim {
+            rim.wake(now, &mut self.world);
+        }
+    }
+
+    /// Starts a worker: another life, with other slots and another credit.
+    fn start(&mut self, node: usize) {
+        self.lives += 1;
+        let life = self.lives;
+        let config: WorkerConfig = self.world.plan.worker_config(&mut self.world.rng);
+        self.world.weather[node].is_down = false;
+        let pool = Pool::new(node, life, config.slots);
+        let rim = Rim::new(node, Side::Worker, config.payload_bytes_max, Some(pool));
+        let credit_tasks = config.credit_tasks;
+        let role = Worker::new(config);
+        self.workers[node - 1] = Some(Host {
+            node: Node { role, rim },
+            life,
+            credit_tasks,
+        });
+    }
+
+    fn turn(&mut self, node: usize) {
+        let now = self.world.now;
+        if node == 0 {
+            if self.head.rim.turn_at != Some(now) {
+                return;
+            }
+            if now < self.head.rim.muted_until {
+                self.head.rim.turn_at = None;
+                return self.head.rim.wake(now, &mut self.world);
+            }
+            self.head.turn(&mut self.world);
+            return self.after_head_turn();
+        }
+        let Some(host) = &mut self.workers[node - 1] else {
+            return;
+        };
+        if host.rim.turn_at != Some(now) {
+            return;
+        }
+        if now < host.rim.muted_until {
+            host.rim.turn_at = None;
+            return host.rim.wake(now, &mut self.world);
+        }
+        host.turn(&mut self.world);
+        self.check_worker(node);
+    }
+
+    fn after_head_turn(&mut self) {
+        for dial in std::mem::take(&mut self.head.rim.dials) {
+            let us = 2 * self.world.delay_us(dial as usize + 1);
+            let at = self.world.after_us(us);
+            self.world.push(at, What::Dial { dial });
+        }
+        let bytes = std::mem::take(&mut self.head.rim.to_write);
+        if bytes > 0 {
+            let us = self.world.rng.below(20_000);
+            let at = self.world.after_us(us).max(self.world.output_stalls);
+            let part = 1 + self.world.rng.below(bytes as u64) as usize;
+            self.world.push(at, What::Written { bytes: part });
+            if part < bytes {
+                let bytes = bytes - part;
+                self.world.push(at, What::Written { bytes });
+            }
+        }
+        self.head_turns += 1;
+        self.check_head();
+    }
+
+    fn check_head(&mut self) {
+        let head = &self.head.role;
+        for got in head.workload().delivered[self.delivered()..].iter() {
+            self.world.ledger.delivered(got);
+        }
+        for worker in 0..self.world.plan.workers as u32 {
+            if let Some((credit, held)) = head.credit(worker) {
+                self.world.ledger.check_head(worker, credit, held);
+            }
+        }
+        if self.head_turns.is_multiple_of(CHECK_EVERY) && self.head.rim.exit.is_none() {
+            enter("scheduler-check", self.world.now);
+            head.scheduler().check();
+        }
+    }
+
+    fn delivered(&self) -> usize {
+        self.world.ledger.delivered_count() as usize
+    }
+
+    fn check_worker(&mut self, node: usize) {
+        let Some(host) = &mut self.workers[node - 1] else {
+            return;
+        };
+        let limit = host.credit_tasks;
+        let Node { role, rim } = &mut host.node;
+        for (conn, tasks, bytes) in role.held() {
+            if let Some(live) = rim.live(conn) {
+                let cable = live.cable;
+                self.world
+                    .ledger
+                    .check_worker(conn, cable, limit, tasks, bytes);
+            }
+        }
+    }
+
+    fn end_batch(&mut self, node: usize, life: u32, thread: usize, serial: u64) {
+        let Some(host) = &mut self.workers[node - 1] else {
+            return;
+        };
+        if host.life != life {
+            return;
+        }
+        if self.world.now < host.rim.muted_until {
+            // A stopped process does not compute either.
+            let at = host.rim.muted_until + Duration::from_micros(1);
+            let what = What::Batch {
+                node,
+                life,
+                thread,
+                serial,
+            };
+            return self.world.push(at, what);
+        }
+        let pool = host.rim.pool.as_mut().expect("workers have pools");
+        if pool.end(thread, serial) {
+            pool.start(&mut self.world);
+            host.rim.wake(self.world.now, &mut self.world);
+        }
+    }
+
+    /// A dial meets what there is at the other end.
+    fn decide(&mut self, dial: u32) {
+        let node = dial as usize + 1;
+        let now = self.world.now;
+        let weather = self.world.weather[node];
+        let in_flight = self.head.role.scheduler().counts().in_flight > 0;
+        if weather.is_down || now < weather.refusing {
+            if self.world.rng.chance(30) {
+                // Nobody answers; the network asks again a second later.
+                let at = self.world.after_us(1_000_000);
+                return self.world.push(at, What::Dial { dial });
+            }
+            if now < weather.refusing {
+                self.world.ledger.strike(Kind::Refused, in_flight);
+            }
+            self.head.rim.news.push(News::DialFailed { dial });
+            return self.wake(0);
+        }
+        let is_deaf = now < weather.deaf;
+        if is_deaf {
+            self.world.ledger.strike(Kind::NoGreeting, in_flight);
+        }
+        let cable = self.world.connect(node, is_deaf);
+        let host = self.workers[node - 1].as_mut().expect("it is not down");
+        self.world.cables[cable].is_struck |=
+            now < host.rim.muted_until || now < self.head.rim.muted_until;
+        if !is_deaf {
+            let dial = None;
+            host.rim.news.push(News::Opened { cable, dial });
+        }
+        let dial = Some(dial);
+        self.head.rim.news.push(News::Opened { cable, dial });
+        self.wake(0);
+        self.wake(node);
+    }
+
+    fn check_end(&mut self) {
+        enter("simulator", self.world.now);
+        let exit = self.head.rim.exit.expect("the run is over");
+        self.world
+            .ledger
+            .check_end(exit, self.head.role.workload().finished);
+        let mut counted = 0;
+        for (index, (_, tally)) in self.head.role.tallies().enumerate() {
+            counted += tally.done + tally.failed;
+            oracle!(
+                "no-loss",
+                self.world.weather[index + 1].is_struck || tally.lost == 0,
+                "worker {index}, which no fault has touched: {tally:?}"
+            );
+        }
+        let expected = self.world.ledger.counted();
+        oracle!(
+            "tallies",
+            counted == expected,
+            "the workers' tallies have {counted} outcomes, {expected} counted"
+        );
+        self.check_idle();
+        debug_assert!(matches!(exit, Exit::Done | Exit::Failed));
+    }
+
+    /// An idle process sleeps until a deadline that has a reason: few turns do nothing.
+    fn check_idle(&self) {
+        let seconds = self.world.now.as_micros() / 1_000_000;
+        let limit = 100 + 2 * seconds * (1 + self.world.plan.workers as u64);
+        let workers = self.workers.iter().flatten().map(|host| &host.rim);
+        for rim in workers.chain([&self.head.rim]) {
+            let (idle, node) = (rim.idle_turns, rim.node);
+            oracle!(
+                "no-storm",
+                idle <= limit,
+                "node {node}: {idle} idle turns in {seconds} s"
+            );
+        }
+    }
+}
