@@ -125,10 +125,10 @@ fn at_the_edge_and_beyond() {
 #[test]
 fn the_largest_payload_there_is() {
     let largest = 64 * MIB;
-    let sizes = [(largest, largest), (largest, 1), (5, largest)];
+    let sizes = [(largest, largest), (5, 5)];
     let (exit, outcomes) = run(start(largest), largest, &sizes);
     assert_eq!(exit, Exit::Done);
-    assert_eq!(outcomes, [Ok(largest), Ok(1), Ok(largest)]);
+    assert_eq!(outcomes, [Ok(largest), Ok(5)]);
 }
 
 #[test]
