@@ -23,11 +23,18 @@ pub struct Output {
     file: Option<Pending>,
 }
 
-/// A file that is not in its place yet.
+/// A file that is not in its place yet; unless it gets there, nothing is left of it.
 #[derive(Debug)]
 struct Pending {
     temporary: PathBuf,
     target: PathBuf,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // Once it is in its place there is nothing to remove.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 impl Output {
@@ -39,21 +46,28 @@ impl Output {
         Output::start(io::stdout(), None, mailbox)
     }
 
-    /// A file that takes the place of `target` when all is written.
+    /// A file that takes the place of `target` when all is written. What is there and no file (a
+    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names.
     ///
     /// # Errors
     /// If the temporary file beside it cannot be created.
     pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
+        let target = match fs::metadata(target) {
+            Ok(there) if there.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+            Ok(there) if !there.is_file() => {
+                let file = File::options().write(true).open(target)?;
+                return Output::start(file, None, mailbox);
+            }
+            Ok(_) => target.canonicalize()?,
+            Err(_) => target.to_owned(),
+        };
         let name = target.file_name().ok_or(ErrorKind::IsADirectory)?;
-        if target.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        }
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".{}.tmp", std::process::id()));
         let pending = Pending {
             temporary: target.with_file_name(temporary),
-            target: target.to_owned(),
+            target,
         };
         let file = File::create(&pending.temporary)?;
         Output::start(file, Some(pending), mailbox)
@@ -101,23 +115,16 @@ impl Output {
             .thread
             .join()
             .expect("the output thread does not panic");
-        let Some(Pending { temporary, target }) = self.file else {
+        let Some(Pending { temporary, target }) = &self.file else {
             return written.map(|()| None);
         };
-        let place = if is_complete {
-            target
-        } else {
-            let mut name = target.into_os_string();
-            name.push(".partial");
-            PathBuf::from(name)
-        };
-        let placed = written
-            .and_then(|()| File::open(&temporary)?.sync_all())
-            .and_then(|()| fs::rename(&temporary, &place));
-        if let Err(error) = placed {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
+        let mut place = target.clone();
+        if !is_complete {
+            place.as_mut_os_string().push(".partial");
         }
+        written?;
+        File::open(temporary)?.sync_all()?;
+        fs::rename(temporary, &place)?;
         Ok((!is_complete).then_some(place))
     }
 }

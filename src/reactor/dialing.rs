@@ -117,3 +117,66 @@ impl Reactor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Target;
+    use super::*;
+    use crate::frame::Side;
+    use crate::role::Sink;
+    use std::net::TcpListener;
+
+    /// Takes note of how its dials end.
+    #[derive(Default)]
+    struct Dialer {
+        peers: Vec<String>,
+        failures: Vec<String>,
+    }
+
+    impl Role for Dialer {
+        fn handle(&mut self, event: Event<'_>, _: Time, _: &mut impl Sink) {
+            match event {
+                Event::Opened { peer, .. } => self.peers.push(peer.to_owned()),
+                Event::DialFailed { reason, .. } => self.failures.push(reason.to_owned()),
+                _ => {}
+            }
+        }
+
+        fn flush(&mut self, _: Time, _: &mut impl Sink) {}
+
+        fn next_deadline(&self) -> Option<Time> {
+            None
+        }
+
+        fn handle_timeout(&mut self, _: Time, _: &mut impl Sink) {}
+    }
+
+    /// Dials a host that has these addresses.
+    fn dial(addresses: Vec<SocketAddr>) -> Dialer {
+        let mut reactor = Reactor::new(Side::Head, 0).unwrap();
+        let (host, port) = ("localhost".into(), 1);
+        reactor.set_targets(vec![Target { host, port }]);
+        let mut dialer = Dialer::default();
+        reactor.connect(0, addresses, &mut dialer, Time::ZERO);
+        while dialer.peers.is_empty() && dialer.failures.is_empty() {
+            reactor.turn(&mut dialer).unwrap();
+        }
+        dialer
+    }
+
+    /// As where `localhost` is `::1` first and the worker listens on 127.0.0.1.
+    #[test]
+    fn addresses_are_tried_one_after_the_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = |ip: &str| SocketAddr::new(ip.parse().unwrap(), open.port());
+        let dialer = dial(vec![closed("::1"), closed("127.77.9.1"), open]);
+        assert_eq!(dialer.peers, [open.to_string()]);
+        assert!(dialer.failures.is_empty(), "one answer per dial");
+        let dialer = dial(vec![closed("::1"), closed("127.77.9.1")]);
+        assert_eq!(
+            dialer.failures,
+            ["connection refused: nothing listens there"]
+        );
+    }
+}
