@@ -43,7 +43,12 @@ fn slots_share_equal_tasks_equally() {
 fn fail_some(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
     struct FailSome;
     impl Kernel for FailSome {
-        fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+        fn run(
+            &self,
+            input: &[u8],
+            _: &Stop,
+            output: &mut Vec<u8>,
+        ) -> Result<(), teamster::kernel::KernelError> {
             let n = u64::from_be_bytes(input.try_into().unwrap());
             match n % 10 {
                 3 => return Err("no threes\nhere".into()),

@@ -24,7 +24,12 @@ const MIB: usize = 1 << 20;
 fn sized(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
     struct Sized;
     impl Kernel for Sized {
-        fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), String> {
+        fn run(
+            &self,
+            input: &[u8],
+            _: &Stop,
+            output: &mut Vec<u8>,
+        ) -> Result<(), teamster::kernel::KernelError> {
             let bytes = u32::from_be_bytes(input[..4].try_into().unwrap());
             output.resize(bytes as usize, *input.last().unwrap());
             Ok(())
@@ -71,7 +76,9 @@ impl Workload for Sizes {
         });
     }
 
-    fn finish(&mut self, _: &mut Vec<u8>) {}
+    fn finish(&mut self, _: &mut Vec<u8>) -> bool {
+        true
+    }
 }
 
 fn run(
