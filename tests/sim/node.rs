@@ -117,6 +117,8 @@ impl<R: Role> Node<R> {
         let conn = self.rim.conns[id.slot as usize].take().expect("it is open");
         world.ledger.session_over(self.rim.side, conn.cable);
         self.tell("closed", id, Event::Closed { conn: id, reason }, world);
+        let is_revoked = !self.rim.prepared.contains(&id);
+        oracle!("revoke", is_revoked, "{id} is over and not revoked");
     }
 
     /// Feeds what arrived to the decoder, cut anywhere, and its frames to the role.
