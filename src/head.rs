@@ -273,14 +273,13 @@ impl<W: Workload> Head<W> {
             return;
         };
         let link = &mut self.links[index as usize];
-        if let State::Up(session) = &mut link.state {
-            if session.silence.heard(now) {
+        if let State::Up(session) = &mut link.state
+            && session.silence.heard(now) {
                 info!("worker {} is heard again", link.name);
                 self.timers.cancel(Timer::GiveUp);
                 self.timers
                     .set(Timer::Silence(index), session.silence.deadline());
             }
-        }
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize) {
@@ -583,11 +582,10 @@ impl<W: Workload> Role for Head<W> {
         }
         self.pongs_due.dedup();
         for index in self.pongs_due.drain(..) {
-            if let State::Up(session) = &mut self.links[index as usize].state {
-                if session.has_room(1, 0, 0) {
+            if let State::Up(session) = &mut self.links[index as usize].state
+                && session.has_room(1, 0, 0) {
                     session.send(Frame::Pong, out);
                 }
-            }
         }
         self.deliver(out);
         loop {
