@@ -274,12 +274,13 @@ impl<W: Workload> Head<W> {
         };
         let link = &mut self.links[index as usize];
         if let State::Up(session) = &mut link.state
-            && session.silence.heard(now) {
-                info!("worker {} is heard again", link.name);
-                self.timers.cancel(Timer::GiveUp);
-                self.timers
-                    .set(Timer::Silence(index), session.silence.deadline());
-            }
+            && session.silence.heard(now)
+        {
+            info!("worker {} is heard again", link.name);
+            self.timers.cancel(Timer::GiveUp);
+            self.timers
+                .set(Timer::Silence(index), session.silence.deadline());
+        }
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize) {
@@ -583,9 +584,10 @@ impl<W: Workload> Role for Head<W> {
         self.pongs_due.dedup();
         for index in self.pongs_due.drain(..) {
             if let State::Up(session) = &mut self.links[index as usize].state
-                && session.has_room(1, 0, 0) {
-                    session.send(Frame::Pong, out);
-                }
+                && session.has_room(1, 0, 0)
+            {
+                session.send(Frame::Pong, out);
+            }
         }
         self.deliver(out);
         loop {

@@ -290,10 +290,11 @@ impl Worker {
 
     fn heard(&mut self, conn: ConnId, now: Time) {
         if let Some(session) = self.sessions.get_mut(conn)
-            && session.silence.heard(now) {
-                info!("head {} is heard again", session.peer);
-                self.timers.set(conn, session.deadline());
-            }
+            && session.silence.heard(now)
+        {
+            info!("head {} is heard again", session.peer);
+            self.timers.set(conn, session.deadline());
+        }
     }
 
     fn closed(&mut self, conn: ConnId, reason: &CloseReason, out: &mut impl Sink) {
@@ -417,9 +418,10 @@ impl Role for Worker {
         self.pongs_due.dedup();
         for conn in self.pongs_due.drain(..) {
             if let Some(session) = self.sessions.get_mut(conn)
-                && session.unsent_bytes < OUTBOX_BYTES_HIGH {
-                    session.send(conn, Frame::Pong, out);
-                }
+                && session.unsent_bytes < OUTBOX_BYTES_HIGH
+            {
+                session.send(conn, Frame::Pong, out);
+            }
         }
     }
 
