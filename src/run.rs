@@ -90,10 +90,11 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let output = reactor.take_output().expect("it was set above");
     exit = finish_output(output, exit);
-    if let Some(serial) = serial {
-        if !report_comparison(&role, &serial, options.quiet) && exit == Exit::Done {
-            exit = Exit::Failed;
-        }
+    if let Some(serial) = serial
+        && !report_comparison(&role, &serial, options.quiet)
+        && exit == Exit::Done
+    {
+        exit = Exit::Failed;
     }
     if !options.quiet {
         for (name, tally) in role.tallies() {

@@ -314,12 +314,12 @@ impl Worker {
     }
 
     fn heard(&mut self, conn: ConnId, now: Time, out: &mut impl Sink) {
-        if let Some(session) = self.sessions.get_mut(conn) {
-            if session.silence.heard(now) {
-                info!("head {} is heard again", session.peer);
-                self.timers.set(Timer::Session(conn), session.deadline());
-                session.pause_or_resume(conn, out);
-            }
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.silence.heard(now)
+        {
+            info!("head {} is heard again", session.peer);
+            self.timers.set(Timer::Session(conn), session.deadline());
+            session.pause_or_resume(conn, out);
         }
     }
 
@@ -505,10 +505,10 @@ impl Role for Worker {
         // answers cannot make it grow.
         self.pongs_due.dedup();
         for conn in self.pongs_due.drain(..) {
-            if let Some(session) = self.sessions.get_mut(conn) {
-                if session.unsent_bytes < OUTBOX_BYTES_HIGH {
-                    session.send(conn, Frame::Pong, out);
-                }
+            if let Some(session) = self.sessions.get_mut(conn)
+                && session.unsent_bytes < OUTBOX_BYTES_HIGH
+            {
+                session.send(conn, Frame::Pong, out);
             }
         }
         self.end_if_drained(out);

@@ -123,14 +123,14 @@ impl<W: Workload> Head<W> {
             return;
         };
         let link = &mut self.links[index as usize];
-        if let State::Up(session) = &mut link.state {
-            if session.silence.heard(now) {
-                warn!("worker {} is heard again", link.name);
-                let silence = session.silence.deadline();
-                self.timers.set(Timer::Silence(index), silence);
-                self.timers.cancel(Timer::GiveUp);
-                self.scheduler.forgive(index);
-            }
+        if let State::Up(session) = &mut link.state
+            && session.silence.heard(now)
+        {
+            warn!("worker {} is heard again", link.name);
+            let silence = session.silence.deadline();
+            self.timers.set(Timer::Silence(index), silence);
+            self.timers.cancel(Timer::GiveUp);
+            self.scheduler.forgive(index);
         }
     }
 
@@ -272,10 +272,10 @@ impl<W: Workload> Head<W> {
     pub(super) fn answer_pings(&mut self, out: &mut impl Sink) {
         self.pongs_due.dedup();
         for index in self.pongs_due.drain(..) {
-            if let State::Up(session) = &mut self.links[index as usize].state {
-                if session.has_room(1, 0, 0) {
-                    session.send(Frame::Pong, out);
-                }
+            if let State::Up(session) = &mut self.links[index as usize].state
+                && session.has_room(1, 0, 0)
+            {
+                session.send(Frame::Pong, out);
             }
         }
     }

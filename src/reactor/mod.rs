@@ -172,10 +172,10 @@ impl Reactor {
             // on it.
             let is_closing =
                 |(_, c): (usize, &Connection)| matches!(c.stage, Stage::Closing { .. });
-            if let Some(exit) = self.notes.exit {
-                if !self.conns.iter().any(is_closing) {
-                    return Ok(exit);
-                }
+            if let Some(exit) = self.notes.exit
+                && !self.conns.iter().any(is_closing)
+            {
+                return Ok(exit);
             }
         }
     }

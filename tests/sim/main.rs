@@ -19,7 +19,9 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use faults::{Counts, Kind};
 use plan::Plan;
@@ -99,17 +101,51 @@ fn check_seed(seed: u64, twice: bool, prints: bool) -> Option<Report> {
     Some(report)
 }
 
+/// Ends the process if a seed takes absurdly long by the clock on the wall: a role that loops within
+/// one call never comes back to any other oracle.
+struct Watch(mpsc::Sender<u64>);
+
+impl Watch {
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn new() -> Watch {
+        let (begins, begun) = mpsc::channel();
+        thread::spawn(move || {
+            let mut latest = begun.recv();
+            while let Ok(seed) = latest {
+                latest = match begun.recv_timeout(Watch::PATIENCE) {
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        println!("oracle hang: seed {seed} does not come to an end");
+                        std::process::exit(1);
+                    }
+                    Ok(seed) => Ok(seed),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => Err(mpsc::RecvError),
+                };
+            }
+        });
+        Watch(begins)
+    }
+
+    fn begin(&self, seed: u64) {
+        self.0
+            .send(seed)
+            .expect("the watch outlives what it watches");
+    }
+}
+
 /// Runs all seeds on all processors; `None` if one failed.
 fn run_seeds(seeds: u64) -> Option<Totals> {
     let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
     let work = || {
         let mut totals = Totals::default();
+        let watch = Watch::new();
         while !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds {
                 break;
             }
+            watch.begin(seed);
             match check_seed(seed, seed.is_multiple_of(TWICE_EVERY), false) {
                 Some(report) => totals.add(seed, &report),
                 None => failed.store(true, Ordering::Relaxed),
@@ -154,6 +190,8 @@ fn main() {
     // The text of a failure is printed with its seed, not where it was thrown.
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(seed) = number("SIM_SEED") {
+        let watch = Watch::new();
+        watch.begin(seed);
         let prints = number("SIM_TRACE").is_some_and(|on| on > 0);
         match check_seed(seed, true, prints) {
             Some(report) => println!(

@@ -32,7 +32,7 @@ impl<R: Role> Node<R> {
         }
         self.tell_finished(world);
         let was_due = self.fire_timers(world);
-        self.with_sink("flush", world, |role, deck| {
+        self.with_sink(world, |role, deck| {
             role.flush(deck.world.now, deck);
         });
         if was_due && (told, answered) == (self.rim.told, self.rim.answered) {
@@ -117,6 +117,8 @@ impl<R: Role> Node<R> {
         let conn = self.rim.conns[id.slot as usize].take().expect("it is open");
         world.ledger.session_over(self.rim.side, conn.cable);
         self.tell("closed", id, Event::Closed { conn: id, reason }, world);
+        let is_revoked = !self.rim.prepared.contains(&id);
+        oracle!("revoke", is_revoked, "{id} is over and not revoked");
     }
 
     /// Feeds what arrived to the decoder, cut anywhere, and its frames to the role.
@@ -179,7 +181,7 @@ impl<R: Role> Node<R> {
         let now = world.now;
         let is_due = self.role.next_deadline().is_some_and(|at| at <= now);
         if is_due {
-            self.with_sink("deadline-advance", world, |role, deck| {
+            self.with_sink(world, |role, deck| {
                 role.handle_timeout(now, deck);
             });
             let next = self.role.next_deadline();
@@ -203,18 +205,13 @@ impl<R: Role> Node<R> {
         };
         let numbers = [u64::from(conn.slot), u64::from(conn.generation), numbers];
         world.trace.note(world.now, self.rim.node, what, numbers);
-        self.with_sink("role-assertion", world, |role, deck| {
+        self.with_sink(world, |role, deck| {
             role.handle(event, deck.world.now, deck);
         });
     }
 
-    fn with_sink(
-        &mut self,
-        oracle: &'static str,
-        world: &mut World,
-        call: impl FnOnce(&mut R, &mut Deck<'_>),
-    ) {
-        enter(oracle, world.now);
+    fn with_sink(&mut self, world: &mut World, call: impl FnOnce(&mut R, &mut Deck<'_>)) {
+        enter("role-assertion", world.now);
         let rim = &mut self.rim;
         call(&mut self.role, &mut Deck { rim, world });
         enter("simulator", world.now);

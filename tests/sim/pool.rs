@@ -155,7 +155,11 @@ impl Pool {
         let Some(batch) = self.slots[thread].take_if(|batch| batch.serial == serial) else {
             return false;
         };
-        if !batch.is_revoked {
+        // What a revoked session ran to its end still comes out, however late: the role must know
+        // it for a stranger's.
+        if batch.is_revoked {
+            self.finished.extend(batch.done);
+        } else {
             let bytes = batch.done.iter().map(|done| done.output.len()).sum();
             let elapsed = Duration::from_micros(batch.elapsed_us);
             self.lanes

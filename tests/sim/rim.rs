@@ -5,6 +5,7 @@
 //!
 //! Invariant: a role that asks for what the contract of `Sink` forbids fails the run at that call.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
@@ -40,7 +41,6 @@ pub struct Conn {
     pub closing: Option<Time>,
     /// It is over and the role is to be told.
     pub is_over: bool,
-    pub is_prepared: bool,
 }
 
 pub struct Rim {
@@ -54,6 +54,8 @@ pub struct Rim {
     pub dials: Vec<u32>,
     pub dialing: Vec<u32>,
     pub pool: Option<Pool>,
+    /// Sessions the pool knows.
+    pub prepared: BTreeSet<ConnId>,
     /// Output bytes: handed over in this turn, not written yet, written and not told.
     pub to_write: usize,
     pub unwritten: usize,
@@ -81,6 +83,7 @@ impl Rim {
             dials: Vec::new(),
             dialing: Vec::new(),
             pool,
+            prepared: BTreeSet::new(),
             to_write: 0,
             unwritten: 0,
             written: 0,
@@ -125,7 +128,6 @@ impl Rim {
             sent: 0,
             closing: None,
             is_over: false,
-            is_prepared: false,
         });
         id
     }
@@ -263,8 +265,8 @@ impl Sink for Deck<'_> {
 
     fn prepare(&mut self, id: ConnId, kernel: Arc<dyn Kernel>) {
         self.note("prepare", [u64::from(id.slot), 0, 0]);
-        let conn = self.rim.expect(id, "prepare");
-        let is_first = !std::mem::replace(&mut conn.is_prepared, true);
+        self.rim.expect(id, "prepare");
+        let is_first = self.rim.prepared.insert(id);
         oracle!("driver-contract", is_first, "{id} prepared twice");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
         pool.prepare(id, kernel);
@@ -273,8 +275,9 @@ impl Sink for Deck<'_> {
     fn submit(&mut self, id: ConnId, attempt: Attempt, input: &[u8]) {
         self.note("submit", [u64::from(id.slot), attempt.task, 0]);
         let conn = self.rim.expect(id, "submit");
-        oracle!("driver-contract", conn.is_prepared, "{id} is not prepared");
         self.world.ledger.submits(conn.cable, attempt, input);
+        let is_prepared = self.rim.prepared.contains(&id);
+        oracle!("driver-contract", is_prepared, "{id} is not prepared");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
         pool.submit(id, attempt, input);
     }
@@ -285,9 +288,7 @@ impl Sink for Deck<'_> {
         let stops_early = self.world.plan.stops_early;
         let pool = self.rim.pool.as_mut().expect("workers have pools");
         pool.revoke(id, stops_early);
-        if let Some(conn) = self.rim.live(id) {
-            conn.is_prepared = false;
-        }
+        self.rim.prepared.remove(&id);
     }
 
     fn recall(&mut self, id: ConnId) {

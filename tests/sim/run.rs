@@ -270,6 +270,17 @@ impl Run {
                 "worker {worker} has nothing to do, and there is work: {counts:?}"
             );
         }
+        let workers = 0..self.world.plan.workers as u32;
+        let at_usable: u32 = workers
+            .filter(|&worker| head.is_usable(worker))
+            .map(|worker| scheduler.held_tasks(worker))
+            .sum();
+        oracle!(
+            "lost-returns",
+            counts.in_flight <= at_usable as usize,
+            "{} tasks in flight, usable workers hold {at_usable} attempts",
+            counts.in_flight
+        );
         oracle!(
             "work-conserving",
             counts.answered == 0
