@@ -64,7 +64,7 @@ pub struct Row<'a> {
     pub value: Value<'a>,
     /// The worker whose answer counted.
     pub worker: &'a str,
-    /// How many attempts were made.
+    /// How many attempts were lost while they ran.
     pub attempts: u64,
     /// Time between sending and answer, less `run_us`; in microseconds.
     pub queue_us: u64,

@@ -14,6 +14,7 @@ use log::{LevelFilter, error, warn};
 
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
+use crate::kernel::Kernels;
 use crate::kernels::{Job, builtin};
 use crate::options::{Address, Cluster, HeadOptions, WorkerOptions};
 use crate::output::Output;
@@ -38,8 +39,13 @@ pub fn head(options: &HeadOptions) -> u8 {
 
 /// Runs `worker` until it is told to end.
 pub fn worker(options: &WorkerOptions) -> u8 {
+    serve(options, builtin())
+}
+
+/// Runs a worker with kernels of one's own until it is told to end.
+pub fn serve(options: &WorkerOptions, kernels: Kernels) -> u8 {
     start_log("worker", options.quiet, LevelFilter::Info);
-    match run_worker(options) {
+    match run_worker(options, kernels) {
         Ok(exit) => exit.code(),
         Err(Failure { exit, reason }) => {
             error!("{reason}");
@@ -212,7 +218,7 @@ fn start_local(payload_bytes_max: usize) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn run_worker(options: &WorkerOptions) -> Result<Exit, Failure> {
+fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     let address = listen(&mut reactor, &options.listen)?;
@@ -220,7 +226,7 @@ fn run_worker(options: &WorkerOptions) -> Result<Exit, Failure> {
     reactor
         .start_pool(slots)
         .map_err(failure("cannot start the pool"))?;
-    let mut config = WorkerConfig::new(slots, builtin());
+    let mut config = WorkerConfig::new(slots, kernels);
     config.payload_bytes_max = options.payload_max_bytes;
     config.grace = options.grace;
     config.incarnation = incarnation();

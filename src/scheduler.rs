@@ -329,8 +329,8 @@ impl Scheduler {
         self.waiting.add(task, &entry.blame, self.attempts_max);
     }
 
-    /// An attempt is answered, and no longer at `worker`. `Ok` if its task still waits for an outcome; then it is
-    /// in no list of waiting tasks any more, and no other attempt stands for it.
+    /// An attempt is answered, and no longer at `worker`. `Ok` if its task still waits for an
+    /// outcome; then it is in no list of waiting tasks any more, and no other attempt stands for it.
     fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<(), Verdict> {
         let task = attempt.task;
         let entry = self.table.get(task);

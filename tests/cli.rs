@@ -205,14 +205,14 @@ fn details_stand_before_the_output() {
             (task, output),
             (&n.to_string()[..], &(n * n).to_string()[..])
         );
-        assert_eq!((outcome, by, attempts), ("done", &worker.address[..], "1"));
+        assert_eq!((outcome, by, attempts), ("done", &worker.address[..], "0"));
         assert!(is_millis(queue_ms) && is_millis(run_ms), "{line}");
         assert!(run_ms.parse::<f64>().unwrap() >= 5.0, "{line}");
     }
     let json = run_head(&format!("{job} --format json")).expect(0);
     for (n, line) in json.text().lines().enumerate() {
         let start = format!(
-            "{{\"task\":{n},\"outcome\":\"done\",\"worker\":\"{}\",\"attempts\":1,\"queue_ms\":",
+            "{{\"task\":{n},\"outcome\":\"done\",\"worker\":\"{}\",\"attempts\":0,\"queue_ms\":",
             worker.address
         );
         let rest = line

@@ -17,7 +17,9 @@ const RANKS: &[&[&str]] = &[
         "rng", "kernel", "role", "frame", "conns", "silence", "depth",
     ],
     &["lanes", "scheduler", "format"],
-    &["head", "worker", "kernels", "serial", "pool", "mailbox"],
+    &[
+        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
+    ],
     &["output", "options"],
     &["reactor", "fuzzing"],
     &["run"],

@@ -245,7 +245,7 @@ fn result_flags() -> Vec<Flag> {
             "",
             "details",
             "",
-            "tsv and json: also worker, attempts and times",
+            "tsv and json: also worker, attempts lost while\nrunning, milliseconds waiting and running",
         ),
     ]
 }
