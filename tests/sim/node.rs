@@ -149,9 +149,9 @@ impl<R: Role> Node<R> {
                 world.ledger.hears(self.rim.side, cable, &frame);
                 let (kind, ..) = label(&frame);
                 self.tell(kind, id, Event::Frame { conn: id, frame }, world);
-                if self.rim.live(id).is_none() {
-                    break;
-                }
+                // All are honest here: no frame is a reason to end a session.
+                let is_live = self.rim.live(id).is_some();
+                oracle!("no-refusal", is_live, "{id} is closed for a {kind}");
             }
         }
         let limit = world.plan.tasks.payload_bytes_max + FIXED_BYTES_MAX + HEADER_BYTES;

@@ -65,7 +65,7 @@ impl Plan {
             seed,
             workers,
             ordered: rng.chance(70),
-            text_bytes: if rng.chance(10) { 40_000 } else { 10 },
+            text_bytes: if rng.chance(20) { 40_000 } else { 10 },
             tasks,
             run_us,
             is_bulky,

@@ -263,6 +263,12 @@ impl Run {
         }
         let has_task = counts.ready > 0 || (!head.workload().is_at_end() && scheduler.has_room());
         for worker in 0..self.world.plan.workers as u32 {
+            let is_lost = head.credit(worker).is_some() && !head.is_usable(worker);
+            oracle!(
+                "no-loss",
+                !is_lost || self.world.weather[worker as usize + 1].is_struck,
+                "worker {worker}, which no fault has touched, is taken for lost"
+            );
             let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
             oracle!(
                 "work-conserving",
