@@ -245,7 +245,8 @@ fn result_flags() -> Vec<Flag> {
             "",
             "details",
             "",
-            "tsv and json: also worker, attempts lost while\nrunning, milliseconds waiting and running",
+            "tsv and json: also worker, attempts lost while\n\
+             running, milliseconds waiting and running",
         ),
     ]
 }
