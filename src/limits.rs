@@ -82,6 +82,10 @@ pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 /// So long after the start no worker that was not heard from yet keeps the others from getting tasks
 /// ahead.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
+/// A frame of which parts keep arriving must gain `PROGRESS_BYTES` in this time, or be complete.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// See `PROGRESS_TIMEOUT`.
+pub const PROGRESS_BYTES: usize = 64 << 10;
 /// First wait before a worker is dialled again ...
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.

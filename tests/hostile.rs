@@ -10,10 +10,13 @@ mod common;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::net::{Client, HELLO};
 use common::{Run, Worker, run_head, squares, until};
 use teamster::frame::{Frame, PROTOCOL_VERSION, Side, opening};
+use teamster::limits::PROGRESS_TIMEOUT;
 use teamster::rng::SplitMix64;
 use teamster::role::Attempt;
 
@@ -295,4 +298,24 @@ fn out_of_descriptors_it_pauses_and_recovers() {
     let args = format!("-w {} square --count 20 --work-ms 0", worker.address);
     assert_eq!(run_head(&args).expect(0).text(), squares(20));
     assert!(head.process.err.all().is_empty());
+}
+
+#[test]
+fn a_frame_that_comes_byte_by_byte() {
+    let target = Target::at_work();
+    let mut client = Client::greeted(target.address());
+    client.frame(SQUARE);
+    let mut bytes = Vec::new();
+    task(0, &[0; 4000]).encode(&mut bytes);
+    let begun = Instant::now();
+    let pace = Duration::from_millis(50);
+    let bytes_taken = bytes.iter().take_while(|&&byte| {
+        // The pace of the attack, not a wait for anything.
+        thread::sleep(pace);
+        client.0.write_all(&[byte]).is_ok()
+    });
+    assert!(bytes_taken.count() < bytes.len(), "it was not closed");
+    assert!(begun.elapsed() >= PROGRESS_TIMEOUT);
+    target.closed_because("it dribbles a frame instead of sending it");
+    target.undisturbed(SLACK_KIB);
 }

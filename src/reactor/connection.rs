@@ -31,6 +31,8 @@ pub(super) struct Connection {
     /// Taken out while its frames are lent to the role.
     pub decoder: Option<Decoder>,
     pub outbox: Outbox,
+    /// Bytes of a frame that is still incomplete, gained since its progress was last judged.
+    pub gained_bytes: usize,
     /// Opening bytes still in the outbox; the role did not send them and is not told of them.
     opening_bytes: usize,
 }
@@ -75,6 +77,7 @@ impl Connection {
             in_write_list: false,
             decoder: Some(Decoder::new(side, payload_bytes_max)),
             outbox: Outbox::new(side),
+            gained_bytes: 0,
             opening_bytes: HEADER_BYTES,
         }
     }

@@ -24,7 +24,8 @@ use slab::Slab;
 
 use crate::frame::Side;
 use crate::limits::{
-    DIAL_TIMEOUT, LINGER_TIMEOUT, READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
+    DIAL_TIMEOUT, LINGER_TIMEOUT, PROGRESS_BYTES, PROGRESS_TIMEOUT, READ_BUDGET_BYTES,
+    READ_BUFFER_BYTES, STOPPED_AFTER,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -79,6 +80,8 @@ enum Deadline {
     Lookup(u32),
     /// A connect, or the end of a connection that was closed.
     Conn(ConnId),
+    /// A frame that has begun must have got on.
+    Progress(ConnId),
     /// Accepting goes on.
     Accept,
 }
@@ -378,10 +381,14 @@ impl Reactor {
             role.handle(Event::Heard { conn }, now, &mut outlet);
         }
         let mut error = None;
+        let mut has_frame = false;
         let mut frames = decoder.feed(&self.read_buffer[..count]);
         while outlet.conns[slot].is_open() {
             match frames.next() {
-                Some(Ok(frame)) => role.handle(Event::Frame { conn, frame }, now, &mut outlet),
+                Some(Ok(frame)) => {
+                    has_frame = true;
+                    role.handle(Event::Frame { conn, frame }, now, &mut outlet);
+                }
                 Some(Err(frame_error)) => {
                     error = Some(CloseReason::Protocol(frame_error));
                     break;
@@ -389,9 +396,32 @@ impl Reactor {
                 None => break,
             }
         }
-        self.conns[slot].decoder = Some(decoder);
+        let is_partial = decoder.partial_bytes() > 0;
+        let connection = &mut self.conns[slot];
+        connection.decoder = Some(decoder);
+        connection.gained_bytes += count;
+        let progress = Deadline::Progress(conn);
+        if has_frame || !is_partial {
+            self.timers.cancel(progress);
+        }
         if error.is_some() {
             self.doom(slot, error);
+        } else if is_partial && self.timers.set_if_new(progress, now + PROGRESS_TIMEOUT) {
+            self.conns[slot].gained_bytes = 0;
+        }
+    }
+
+    /// Judges a frame that has been incomplete for long. One that gained nothing at all is a silent
+    /// peer's, and silence is the role's to judge.
+    fn check_progress(&mut self, conn: ConnId, now: Time) {
+        let slot = conn.slot as usize;
+        let gained_bytes = std::mem::take(&mut self.conns[slot].gained_bytes);
+        if (1..PROGRESS_BYTES).contains(&gained_bytes) {
+            let reason = "it dribbles a frame instead of sending it".to_owned();
+            self.doom(slot, Some(CloseReason::Broken(reason)));
+        } else {
+            let next = now + PROGRESS_TIMEOUT;
+            self.timers.set(Deadline::Progress(conn), next);
         }
     }
 
@@ -448,6 +478,7 @@ impl Reactor {
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }
+                Deadline::Progress(conn) => self.check_progress(conn, now),
                 Deadline::Conn(conn) => {
                     let slot = conn.slot as usize;
                     let dial = match self.conns[slot].stage {
@@ -529,6 +560,7 @@ impl Reactor {
     fn doom(&mut self, slot: usize, reason: Option<CloseReason>) {
         let connection = &mut self.conns[slot];
         let conn = connection.id(slot);
+        self.timers.cancel(Deadline::Progress(conn));
         let was_waiting = self.timers.cancel(Deadline::Conn(conn));
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
