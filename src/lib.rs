@@ -13,6 +13,7 @@ pub mod kernels;
 pub mod lanes;
 pub mod limits;
 pub mod mailbox;
+pub mod messages;
 pub mod options;
 pub mod output;
 pub mod payload;

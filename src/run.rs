@@ -16,6 +16,7 @@ use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::kernel::Kernels;
 use crate::kernels::{Job, builtin};
+use crate::messages::{self, say};
 use crate::options::{Address, Cluster, HeadOptions, WorkerOptions};
 use crate::output::Output;
 use crate::reactor::{Reactor, Target};
@@ -27,14 +28,8 @@ use crate::worker::{Worker, WorkerConfig};
 
 /// Runs `head`.
 pub fn head(options: &HeadOptions) -> u8 {
-    start_log("head", options.quiet, LevelFilter::Warn);
-    match run_head(options) {
-        Ok(exit) => exit.code(),
-        Err(Failure { exit, reason }) => {
-            error!("{reason}");
-            exit.code()
-        }
-    }
+    messages::start("head", level(options.quiet, LevelFilter::Warn));
+    finish(run_head(options))
 }
 
 /// Runs `worker` until it is told to end.
@@ -44,14 +39,22 @@ pub fn worker(options: &WorkerOptions) -> u8 {
 
 /// Runs a worker with kernels of one's own until it is told to end.
 pub fn serve(options: &WorkerOptions, kernels: Kernels) -> u8 {
-    start_log("worker", options.quiet, LevelFilter::Info);
-    match run_worker(options, kernels) {
-        Ok(exit) => exit.code(),
-        Err(Failure { exit, reason }) => {
-            error!("{reason}");
-            exit.code()
-        }
-    }
+    messages::start("worker", level(options.quiet, LevelFilter::Info));
+    finish(run_worker(options, kernels))
+}
+
+fn level(quiet: bool, level: LevelFilter) -> LevelFilter {
+    if quiet { LevelFilter::Error } else { level }
+}
+
+/// The exit code, once the messages are out.
+fn finish(ran: Result<Exit, Failure>) -> u8 {
+    let exit = ran.unwrap_or_else(|Failure { exit, reason }| {
+        error!("{reason}");
+        exit
+    });
+    messages::finish();
+    exit.code()
 }
 
 /// Why a program could not do its work, and the exit code for that.
@@ -267,24 +270,4 @@ fn listen(reactor: &mut Reactor, address: &Address) -> Result<SocketAddr, Failur
 /// A number that no other process has: the standard library's own source of hash seeds.
 fn incarnation() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// Prints a line to standard error; if nobody reads it that is no reason to fail.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Messages are lines that begin with the program's name. `RUST_LOG` says which, as in every program
-/// that uses env_logger; by default those of `level` and above.
-fn start_log(program: &'static str, quiet: bool, level: LevelFilter) {
-    let level = if quiet { LevelFilter::Error } else { level };
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
-    builder.format(move |line, record| match record.level() {
-        log::Level::Error => writeln!(line, "{program}: error: {}", record.args()),
-        log::Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
-        _ => writeln!(line, "{program}: {}", record.args()),
-    });
-    // Only a program that has started a log of its own already can make this fail; then it has one.
-    let _ = builder.try_init();
 }

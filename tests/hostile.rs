@@ -8,8 +8,10 @@
 
 mod common;
 
+use std::fs::File;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -284,7 +286,7 @@ fn out_of_descriptors_it_pauses_and_recovers() {
         "ulimit -n 16; exec {} -l 127.0.0.1:0 -s 1",
         env!("CARGO_BIN_EXE_worker")
     );
-    let worker = Worker::listening(std::process::Command::new("sh").args(["-c", &script]));
+    let worker = Worker::listening(Command::new("sh").args(["-c", &script]));
     let args = format!("-w {} square --count 1000000 --work-ms 2", worker.address);
     let head = Run::start(&args);
     head.out.wait_for("5 -> 25");
@@ -318,4 +320,29 @@ fn a_frame_that_comes_byte_by_byte() {
     assert!(begun.elapsed() >= PROGRESS_TIMEOUT);
     target.closed_because("it dribbles a frame instead of sending it");
     target.undisturbed(SLACK_KIB);
+}
+
+#[test]
+fn messages_that_nobody_reads_hold_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("stderr");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    // Opened both ways it has a reader, though one that never reads.
+    let reader = File::options().read(true).write(true).open(&fifo).unwrap();
+    let script = format!(
+        "exec {} -l 127.0.0.1:0 -s 1 2>{}",
+        env!("CARGO_BIN_EXE_worker"),
+        fifo.display()
+    );
+    let worker = Worker::listening(Command::new("sh").args(["-c", &script]));
+    for _ in 0..1500 {
+        // Each leaves a line of about 100 bytes; a pipe holds 64 KiB.
+        let mut client = Client::connect(&worker.address);
+        client.send(b"GET / HTTP/1.1\r\n\r\n");
+        client.until_closed();
+    }
+    let args = format!("-w {} square --count 20 --work-ms 0", worker.address);
+    assert_eq!(run_head(&args).expect(0).text(), squares(20));
+    drop(reader);
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module imports from lower ranks, and from its own.
 const RANKS: &[&[&str]] = &[
-    &["time", "payload"],
+    &["time", "payload", "messages"],
     &["limits"],
     &[
         "rng", "kernel", "role", "frame", "conns", "silence", "depth",
