@@ -8,7 +8,8 @@
 
 use crate::time::{Duration, Time};
 
-/// Shortest time over which a rate is taken.
+/// Shortest time over which a rate is taken, and only from so many outcomes that they are more than
+/// all slots answering at once; from fewer it takes as long as they are to last.
 const SAMPLE: Duration = Duration::from_micros(200);
 /// A worker holds what it answers in this time: long enough to hide a round trip and its wake-ups,
 /// short enough that nothing waits long.
@@ -46,7 +47,12 @@ impl Depth {
     /// one long task among many short ones does not empty the pipe.
     pub fn tasks(&mut self, now: Time) -> u32 {
         let elapsed = now.since(self.since);
-        if elapsed >= SAMPLE && self.answered > 0 {
+        let is_sample = match self.answered {
+            0 => false,
+            few if few < 2 * self.floor => elapsed >= Duration::from_micros(AHEAD_US),
+            _ => elapsed >= SAMPLE,
+        };
+        if is_sample {
             let ahead = u64::from(self.answered) * AHEAD_US / elapsed.as_micros() as u64;
             let wanted = self
                 .floor
@@ -76,6 +82,18 @@ mod tests {
             tasks = depth.tasks(Time::from_micros((from_ms + i) * 1000));
         }
         tasks
+    }
+
+    #[test]
+    fn slots_that_answer_at_once_are_no_high_rate() {
+        let mut depth = Depth::new(3, 4096, Time::ZERO);
+        for burst in 1..10 {
+            for answer in 0..3 {
+                depth.answered();
+                let at = Time::from_micros(burst * 90_000 + answer * 300);
+                assert_eq!(depth.tasks(at), 6);
+            }
+        }
     }
 
     #[test]

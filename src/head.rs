@@ -190,6 +190,9 @@ impl<W: Workload> Head<W> {
     fn give_up(&mut self, reason: &str, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.open() > counts.answered {
+            for link in self.links.iter().filter(|link| !link.was_tried()) {
+                error!("worker {} has not answered yet", link.name);
+            }
             error!("{reason}: giving up");
             self.end(Exit::NoWorker, out);
         }
@@ -211,7 +214,9 @@ impl<W: Workload> Head<W> {
             }
             self.workload.finish(&mut self.text);
             self.write_text(out);
-            warn!("{undone} tasks begun were not done; the results so far are written");
+            if undone > 0 {
+                warn!("{undone} tasks begun were not done; the results so far are written");
+            }
         }
         out.exit(exit);
     }
