@@ -30,7 +30,7 @@ fn a_million_tasks_over_one_connection_per_worker() {
 fn slots_share_equal_tasks_equally() {
     let (three, one) = (Worker::start(3), Worker::start(1));
     let (a, b) = (&three.address, &one.address);
-    let ended = run_head(&format!("-w {a},{b} square --count 400 --work-ms 25")).expect(0);
+    let ended = run_head(&format!("-w {a},{b} square --count 400 --work-ms 100")).expect(0);
     assert_eq!(ended.text(), squares(400));
     let share = ended.done_by(a);
     assert!(
