@@ -266,42 +266,30 @@ impl Worker {
         };
         session.tasks -= 1;
         session.bytes -= done.input_bytes as usize;
+        let too_long = (done.output.len() > payload_bytes_max).then(|| {
+            format!(
+                "its output of {} bytes is longer than the {payload_bytes_max} allowed; \
+                 raise --payload-max on both sides",
+                done.output.len()
+            )
+        });
+        let (status, output) = match &too_long {
+            None => (done.status, &done.output[..]),
+            Some(reason) => (Status::Failed, reason.as_bytes()),
+        };
         let Completion {
             conn,
             attempt,
             run_us,
             ..
         } = done;
-        if done.output.len() <= payload_bytes_max {
-            let (status, output) = (done.status, &done.output[..]);
-            session.send(
-                conn,
-                Frame::Outcome {
-                    attempt,
-                    status,
-                    run_us,
-                    output,
-                },
-                out,
-            );
-        } else {
-            let reason = format!(
-                "its output of {} bytes is longer than the {payload_bytes_max} allowed; \
-                 raise --payload-max on both sides",
-                done.output.len()
-            );
-            let (status, output) = (Status::Failed, reason.as_bytes());
-            session.send(
-                conn,
-                Frame::Outcome {
-                    attempt,
-                    status,
-                    run_us,
-                    output,
-                },
-                out,
-            );
-        }
+        let outcome = Frame::Outcome {
+            attempt,
+            status,
+            run_us,
+            output,
+        };
+        session.send(conn, outcome, out);
         session.pause_or_resume(conn, out);
     }
 
