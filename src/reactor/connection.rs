@@ -42,7 +42,11 @@ pub(super) enum Stage {
     /// The role knows it.
     Open,
     /// The role asked to close it: the outbox goes out, then the write side is shut.
-    Closing { is_shut: bool },
+    Closing {
+        /// The role has had its `Closed`.
+        is_told: bool,
+        is_shut: bool,
+    },
     /// Of no more use; freed at the end of the turn.
     Doomed,
 }

@@ -508,19 +508,19 @@ impl Reactor {
     fn close_if_asked(&mut self, conn: ConnId, role: &mut impl Role, now: Time) {
         let slot = conn.slot as usize;
         let connection = &mut self.conns[slot];
-        let Stage::Closing { is_shut } = &mut connection.stage else {
+        let Stage::Closing { is_told, is_shut } = &mut connection.stage else {
             return;
         };
-        let deadline = Deadline::Conn(conn);
-        if !std::mem::replace(is_shut, connection.outbox.is_empty()) {
-            if connection.outbox.is_empty() {
-                // If it fails the connection is broken, which the next read will tell.
-                let _ = connection.stream.shutdown(std::net::Shutdown::Write);
-            }
-            if self.timers.set_if_new(deadline, now + LINGER_TIMEOUT) {
-                let reason = CloseReason::Asked;
-                role.handle(Event::Closed { conn, reason }, now, &mut self.outlet());
-            }
+        let was_told = std::mem::replace(is_told, true);
+        if !*is_shut && connection.outbox.is_empty() {
+            *is_shut = true;
+            // If it fails the connection is broken, which the next read will tell.
+            let _ = connection.stream.shutdown(std::net::Shutdown::Write);
+        }
+        if !was_told {
+            self.timers.set(Deadline::Conn(conn), now + LINGER_TIMEOUT);
+            let reason = CloseReason::Asked;
+            role.handle(Event::Closed { conn, reason }, now, &mut self.outlet());
         }
     }
 
@@ -529,12 +529,12 @@ impl Reactor {
     fn doom(&mut self, slot: usize, reason: Option<CloseReason>) {
         let connection = &mut self.conns[slot];
         let conn = connection.id(slot);
-        let was_waiting = self.timers.cancel(Deadline::Conn(conn));
+        self.timers.cancel(Deadline::Conn(conn));
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,
             Stage::Open => reason,
-            Stage::Closing { .. } => (!was_waiting).then_some(CloseReason::Asked),
+            Stage::Closing { is_told, .. } => (!is_told).then_some(CloseReason::Asked),
         };
         self.doomed.push((slot, reason));
     }
@@ -556,3 +556,6 @@ impl Reactor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
