@@ -168,13 +168,15 @@ impl Reactor {
         self.start = Instant::now();
         loop {
             self.turn(role)?;
+            let Some(exit) = self.notes.exit else {
+                continue;
+            };
             // Connections that are being closed get their time: their peers' last frames depend
-            // on it.
+            // on it. No new ones, or they might come for ever.
+            self.listener = None;
             let is_closing =
                 |(_, c): (usize, &Connection)| matches!(c.stage, Stage::Closing { .. });
-            if let Some(exit) = self.notes.exit
-                && !self.conns.iter().any(is_closing)
-            {
+            if !self.conns.iter().any(is_closing) {
                 return Ok(exit);
             }
         }

@@ -8,6 +8,7 @@
 use super::*;
 use crate::role::Sink;
 use std::net::SocketAddr;
+use std::thread;
 
 /// Closes every connection at once, and counts.
 #[derive(Default)]
@@ -61,4 +62,23 @@ fn a_peer_that_outlasts_its_close_is_closed_once() {
     reactor.reap(&mut closer, later);
     assert!(reactor.conns.is_empty(), "it had its time");
     assert_eq!((closer.opened, closer.closed), (1, 1));
+}
+
+#[test]
+fn strangers_do_not_keep_it_from_ending() {
+    let (mut reactor, address) = listening();
+    let strangers = thread::spawn(move || {
+        let mut strangers = Vec::new();
+        for _ in 0..30 {
+            strangers.extend(std::net::TcpStream::connect(address));
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let mut closer = Closer {
+        ends: true,
+        ..Closer::default()
+    };
+    reactor.run(&mut closer).unwrap();
+    assert_eq!(closer.opened, 1, "nobody comes in after the end");
+    strangers.join().unwrap();
 }
