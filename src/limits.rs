@@ -51,7 +51,8 @@ pub const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Connections accepted per turn before sockets already open get theirs.
 pub const ACCEPTS_PER_TURN: usize = 16;
 
-/// A TCP connection, name look-up included, must stand within this.
+/// A name look-up must end within this, and then a TCP connection stand within it again; a host's
+/// addresses share it.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Opening and greeting must be complete within this.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -452,15 +452,12 @@ impl Reactor {
                 }
                 Deadline::Conn(conn) => {
                     let slot = conn.slot as usize;
-                    let dial = match self.conns[slot].stage {
-                        Stage::Connecting { dial, .. } => Some(dial),
-                        _ => None,
-                    };
-                    self.doom(slot, None);
-                    if let Some(dial) = dial {
+                    if let Stage::Connecting { .. } = self.conns[slot].stage {
                         let reason =
                             format!("no answer to connect within {} s", DIAL_TIMEOUT.as_secs());
-                        self.dial_failed(dial, &reason, role, now);
+                        self.connect_failed(slot, &reason, role, now);
+                    } else {
+                        self.doom(slot, None);
                     }
                 }
             }
