@@ -9,7 +9,7 @@ use super::*;
 use crate::frame::{Frame, Status};
 use crate::kernel::{Delivery, Kernel, Next};
 use crate::limits::OUTPUT_BYTES_MAX;
-use crate::role::{Attempt, ConnId};
+use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
 
 /// So many tasks, with inputs and texts of so many bytes; knows what became of them.
@@ -191,4 +191,29 @@ fn an_interrupted_run_delivers_what_waited_for_the_output() {
     assert_eq!(bench.said.exit, Some(Exit::Interrupted));
     assert_eq!(bench.head.workload().delivered, 2);
     assert!(bench.head.workload().is_finished);
+}
+
+/// A task that must run alone is kept for one worker: another that finds nothing must not end the
+/// turn, in whatever order they are asked.
+#[test]
+fn a_worker_that_finds_nothing_does_not_end_the_turn_for_others() {
+    for idle_turns in 0..3 {
+        let mut bench = Bench::new(3, job(5), |config| config.attempts_max = 2);
+        let conns = [0, 1, 2].map(|worker| bench.welcome(worker, 0, 2));
+        let sent = bench.turn();
+        let [(a, first), (_, second), (b, third), _, (c, lonely)] = sent[..] else {
+            panic!("{sent:?}");
+        };
+        let reason = CloseReason::Peer;
+        let conn = conns[c as usize];
+        bench.tell(Event::Closed { conn, reason });
+        bench.turn();
+        for (worker, task) in [(a, first), (b, third)] {
+            bench.outcome(conns[worker as usize], task, 1, Status::Done, 0);
+            assert!(bench.turn().is_empty(), "none is free for it");
+        }
+        (0..idle_turns).for_each(|_| assert!(bench.turn().is_empty()));
+        bench.outcome(conns[a as usize], second, 1, Status::Done, 0);
+        assert_eq!(bench.turn(), [(a, lonely)], "after {idle_turns} turns");
+    }
 }

@@ -118,7 +118,8 @@ impl<W: Workload> Head<W> {
                 Pick::Wait => return true,
                 Pick::Nothing => {
                     if !self.pull() {
-                        return false;
+                        // What is ready all the same is kept for another worker.
+                        return self.scheduler.counts().ready > 0;
                     }
                 }
                 Pick::Task { task, input_bytes } => {
