@@ -8,7 +8,7 @@
 use super::*;
 use crate::frame::{Frame, Status};
 use crate::kernel::{Delivery, Kernel, Next};
-use crate::limits::OUTPUT_BYTES_MAX;
+use crate::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX, STRIKES_MAX};
 use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
 
@@ -150,6 +150,21 @@ impl Bench {
         };
         self.tell(Event::Frame { conn, frame });
     }
+
+    fn pong(&mut self, conn: ConnId) {
+        let frame = Frame::Pong;
+        self.tell(Event::Heard { conn });
+        self.tell(Event::Frame { conn, frame });
+    }
+
+    /// Goes on to `at` second by second, with signs of life of `conn`.
+    fn live(&mut self, conn: ConnId, at: Time) {
+        while self.now < at {
+            self.now = (self.now + Duration::from_secs(1)).min(at);
+            self.pong(conn);
+            self.turn();
+        }
+    }
 }
 
 fn job(count: u64) -> Job {
@@ -216,4 +231,47 @@ fn a_worker_that_finds_nothing_does_not_end_the_turn_for_others() {
         bench.outcome(conns[a as usize], second, 1, Status::Done, 0);
         assert_eq!(bench.turn(), [(a, lonely)], "after {idle_turns} turns");
     }
+}
+
+#[test]
+fn giving_up_waits_only_for_workers_that_can_be_used() {
+    let give_up = Duration::from_secs(3);
+    let mut bench = Bench::new(1, job(9), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 3);
+    bench.turn();
+    for task in 0..u64::from(STRIKES_MAX) {
+        bench.outcome(conn, task, 1, Status::Returned, 0);
+    }
+    bench.turn();
+    assert!(!bench.head.is_usable(0), "it is set aside");
+    // Coming back does not make it usable.
+    let reason = CloseReason::Peer;
+    bench.tell(Event::Closed { conn, reason });
+    bench.now = bench.now + Duration::from_secs(1);
+    bench.turn();
+    let conn = bench.welcome(0, 1, 3);
+    let end = Time::ZERO + give_up;
+    bench.live(conn, end);
+    assert_eq!(bench.said.exit, Some(Exit::NoWorker));
+}
+
+#[test]
+fn a_worker_that_works_after_all_is_not_given_up() {
+    let give_up = Duration::from_secs(3);
+    let mut bench = Bench::new(1, job(99), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 4);
+    bench.turn();
+    for task in 0..u64::from(STRIKES_MAX) {
+        bench.outcome(conn, task, 1, Status::Returned, 0);
+    }
+    bench.turn();
+    assert!(!bench.head.is_usable(0), "it is set aside");
+    bench.outcome(conn, u64::from(STRIKES_MAX), 1, Status::Done, 0);
+    assert!(bench.head.is_usable(0));
+    bench.live(conn, Time::ZERO + ASIDE_MIN);
+    assert_eq!(bench.said.exit, None);
+    // One strike is one strike again.
+    bench.outcome(conn, 0, 2, Status::Returned, 0);
+    bench.turn();
+    assert!(bench.head.is_usable(0));
 }
