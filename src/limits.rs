@@ -20,8 +20,12 @@ pub const REASON_BYTES_MAX: usize = 4096;
 pub const CREDIT_TASKS: u32 = 4096;
 /// Input bytes one session may hold at a worker.
 pub const CREDIT_BYTES: u32 = 16 << 20;
-/// Bytes waiting to be written to one connection: this, or one frame if that is larger.
+/// Bytes waiting to be written to one connection: this, or one frame behind a little if that is
+/// larger.
 pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
+/// Behind less than this there is room for any frame; once so much has been written at once, the role
+/// gets another turn to use the room. Below it no event would tell.
+pub const OUTBOX_BYTES_LITTLE: usize = 64 << 10;
 /// A worker stops starting attempts of a session with more than this unsent ...
 pub const OUTBOX_BYTES_HIGH: usize = 1 << 20;
 /// ... and starts them again below this. The gap saves a pool lock per frame.

@@ -275,3 +275,16 @@ fn a_worker_that_works_after_all_is_not_given_up() {
     bench.turn();
     assert!(bench.head.is_usable(0));
 }
+
+/// Then nothing may be left to do but wait for the worker: no event is due that would fill it.
+#[test]
+fn a_large_task_does_not_wait_for_a_small_frame_to_be_written() {
+    let input_bytes = 5 << 20;
+    let job = Job {
+        input_bytes,
+        ..job(1)
+    };
+    let mut bench = Bench::new(1, job, |config| config.payload_bytes_max = 64 << 20);
+    bench.welcome(0, 0, 1);
+    assert_eq!(bench.turn(), [(0, 0)], "with Hello and Job in the outbox");
+}

@@ -24,7 +24,8 @@ use slab::Slab;
 
 use crate::frame::Side;
 use crate::limits::{
-    DIAL_TIMEOUT, LINGER_TIMEOUT, READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
+    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUDGET_BYTES, READ_BUFFER_BYTES,
+    STOPPED_AFTER,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -493,7 +494,7 @@ impl Reactor {
                     let conn = connection.id(slot);
                     if connection.is_open() && bytes > 0 {
                         // A role that waited for room gets another turn to use it.
-                        self.is_busy |= bytes >= READ_BUDGET_BYTES;
+                        self.is_busy |= bytes >= OUTBOX_BYTES_LITTLE;
                         role.handle(Event::Sent { conn, bytes }, now, &mut self.outlet());
                     }
                     self.close_if_asked(conn, role, now);
