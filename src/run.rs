@@ -12,6 +12,7 @@ use std::thread;
 
 use log::{LevelFilter, error, warn};
 
+use crate::format::printable;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::kernel::Kernels;
@@ -278,12 +279,14 @@ fn say(line: &str) {
 /// that uses env_logger; by default those of `level` and above.
 fn start_log(program: &'static str, quiet: bool, level: LevelFilter) {
     let level = if quiet { LevelFilter::Error } else { level };
+    // Peers have their words in many of them.
+    let text = |record: &log::Record<'_>| printable(record.args().to_string().as_bytes());
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level).parse_default_env();
     builder.format(move |line, record| match record.level() {
-        log::Level::Error => writeln!(line, "{program}: error: {}", record.args()),
-        log::Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
-        _ => writeln!(line, "{program}: {}", record.args()),
+        log::Level::Error => writeln!(line, "{program}: error: {}", text(record)),
+        log::Level::Warn => writeln!(line, "{program}: warning: {}", text(record)),
+        _ => writeln!(line, "{program}: {}", text(record)),
     });
     // Only a program that has started a log of its own already can make this fail; then it has one.
     let _ = builder.try_init();
