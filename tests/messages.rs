@@ -14,6 +14,14 @@ use common::run_head;
 use teamster::frame::{Frame, Refusal, Side, opening};
 
 #[test]
+fn a_run_without_workers_is_incomplete_and_not_different() {
+    let ended = run_head("-w 127.77.4.1:9 --give-up 0.3 --compare square --work-ms 0").expect(3);
+    ended.says("Results: incomplete");
+    let is_time = |line: &String| line.starts_with("Distributed") || line.starts_with("Speed-up");
+    assert!(!ended.err.iter().any(is_time), "{:?}", ended.err);
+}
+
+#[test]
 fn a_peer_s_words_stay_within_their_line() {
     let worker = serve(|mut stream| {
         let mut bytes = opening(Side::Worker).to_vec();
