@@ -207,14 +207,14 @@ impl<W: Workload> Head<W> {
         self.timers = Timers::new();
         let open = self.scheduler.counts();
         let undone = open.ready + open.in_flight + open.doubted;
-        let is_cut_short = undone > 0 || !self.exhausted;
+        let is_cut_short = open.open() > 0 || !self.exhausted;
         if is_cut_short && !matches!(exit, Exit::Output | Exit::ReaderGone) {
             while let Some(answer) = self.scheduler.next_answer_or_skip() {
                 self.deliver_one(&answer);
             }
             self.workload.finish(&mut self.text);
             self.write_text(out);
-            if undone > 0 {
+            if undone > 0 || !self.exhausted {
                 warn!("{undone} tasks begun were not done; the results so far are written");
             }
         }
@@ -289,3 +289,6 @@ impl<W: Workload> Role for Head<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

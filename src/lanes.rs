@@ -4,9 +4,9 @@
 //! takes at once and when a lane must wait. What it is not: threads or locks; the pool keeps it under
 //! its one lock, the simulator runs it as it is.
 //!
-//! Invariants: a lane's attempts start in the order in which they came; nothing starts in a lane that
-//! is paused or has [`FINISHED_BYTES_MAX`] waiting to be taken, so that outputs of a session are
-//! bounded however fast its kernel and however slow its head.
+//! Invariants: a lane's attempts are taken in the order in which they came; nothing is taken from a
+//! lane that is paused or has [`FINISHED_BYTES_MAX`] waiting to be taken, so that outputs of a session
+//! are bounded however fast its kernel and however slow its head.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -89,6 +89,14 @@ impl Lanes {
     pub fn recall(&mut self, conn: ConnId) -> VecDeque<Job> {
         self.find(conn)
             .map_or(VecDeque::new(), |lane| std::mem::take(&mut lane.queue))
+    }
+
+    /// Puts attempts that were taken and did not start back to the front of a session's lane; drops
+    /// them if it is closed.
+    pub fn give_back(&mut self, conn: ConnId, jobs: impl DoubleEndedIterator<Item = Job>) {
+        if let Some(lane) = self.find(conn) {
+            jobs.rev().for_each(|job| lane.queue.push_front(job));
+        }
     }
 
     /// Appends an attempt to its session's lane.

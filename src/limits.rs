@@ -20,8 +20,12 @@ pub const REASON_BYTES_MAX: usize = 4096;
 pub const CREDIT_TASKS: u32 = 4096;
 /// Input bytes one session may hold at a worker.
 pub const CREDIT_BYTES: u32 = 16 << 20;
-/// Bytes waiting to be written to one connection: this, or one frame if that is larger.
+/// Bytes waiting to be written to one connection: this, or one frame behind a little if that is
+/// larger.
 pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
+/// Behind less than this there is room for any frame; once so much has been written at once, the role
+/// gets another turn to use the room. Below it no event would tell.
+pub const OUTBOX_BYTES_LITTLE: usize = 64 << 10;
 /// A worker stops starting attempts of a session with more than this unsent ...
 pub const OUTBOX_BYTES_HIGH: usize = 1 << 20;
 /// ... and starts them again below this. The gap saves a pool lock per frame.
@@ -51,7 +55,8 @@ pub const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Connections accepted per turn before sockets already open get theirs.
 pub const ACCEPTS_PER_TURN: usize = 16;
 
-/// A TCP connection, name look-up included, must stand within this.
+/// A name look-up must end within this, and then a TCP connection stand within it again; a host's
+/// addresses share it.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Opening and greeting must be complete within this.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);

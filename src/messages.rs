@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::format::printable;
+
 /// Messages that wait at most.
 const QUEUE_MAX: usize = 1024;
 /// How long the end of the program waits for a reader that does not read.
@@ -41,10 +43,12 @@ pub fn start(program: &'static str, level: LevelFilter) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level).parse_default_env();
     builder.target(env_logger::Target::Pipe(Box::new(Sink)));
+    // Peers have their words in many of them.
+    let text = |record: &log::Record<'_>| printable(record.args().to_string().as_bytes());
     builder.format(move |line, record| match record.level() {
-        log::Level::Error => writeln!(line, "{program}: error: {}", record.args()),
-        log::Level::Warn => writeln!(line, "{program}: warning: {}", record.args()),
-        _ => writeln!(line, "{program}: {}", record.args()),
+        log::Level::Error => writeln!(line, "{program}: error: {}", text(record)),
+        log::Level::Warn => writeln!(line, "{program}: warning: {}", text(record)),
+        _ => writeln!(line, "{program}: {}", text(record)),
     });
     // Only a program that has a logger of its own can make this fail; then it keeps that one.
     let _ = builder.try_init();

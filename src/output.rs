@@ -26,6 +26,7 @@ pub struct Output {
 /// A file that is not in its place yet; unless it gets there, nothing is left of it.
 #[derive(Debug)]
 struct Pending {
+    file: File,
     temporary: PathBuf,
     target: PathBuf,
 }
@@ -50,27 +51,40 @@ impl Output {
     /// pipe, `/dev/null`) is written as it is, and of a link the file that it names.
     ///
     /// # Errors
-    /// If the temporary file beside it cannot be created.
+    /// If the temporary file beside it cannot be created, or `target` can only be a directory.
     pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
+        let typed = target.as_os_str().as_encoded_bytes();
+        if typed.ends_with(b"/") || typed.ends_with(b"/.") {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let mut permissions = None;
         let target = match fs::metadata(target) {
             Ok(there) if there.is_dir() => return Err(ErrorKind::IsADirectory.into()),
             Ok(there) if !there.is_file() => {
                 let file = File::options().write(true).open(target)?;
                 return Output::start(file, None, mailbox);
             }
-            Ok(_) => target.canonicalize()?,
+            Ok(there) => {
+                permissions = Some(there.permissions());
+                target.canonicalize()?
+            }
             Err(_) => target.to_owned(),
         };
         let name = target.file_name().ok_or(ErrorKind::IsADirectory)?;
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".{}.tmp", std::process::id()));
+        let temporary = target.with_file_name(temporary);
         let pending = Pending {
-            temporary: target.with_file_name(temporary),
+            file: File::create(&temporary)?,
+            temporary,
             target,
         };
-        let file = File::create(&pending.temporary)?;
-        Output::start(file, Some(pending), mailbox)
+        if let Some(permissions) = permissions {
+            // Some file systems have none.
+            let _ = pending.file.set_permissions(permissions);
+        }
+        Output::start(pending.file.try_clone()?, Some(pending), mailbox)
     }
 
     fn start(
@@ -115,7 +129,12 @@ impl Output {
             .thread
             .join()
             .expect("the output thread does not panic");
-        let Some(Pending { temporary, target }) = &self.file else {
+        let Some(Pending {
+            file,
+            temporary,
+            target,
+        }) = &self.file
+        else {
             return written.map(|()| None);
         };
         let mut place = target.clone();
@@ -123,7 +142,7 @@ impl Output {
             place.as_mut_os_string().push(".partial");
         }
         written?;
-        File::open(temporary)?.sync_all()?;
+        file.sync_all()?;
         fs::rename(temporary, &place)?;
         Ok((!is_complete).then_some(place))
     }

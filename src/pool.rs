@@ -154,19 +154,18 @@ impl Shared {
         let mut output = Vec::new();
         while let Some((conn, kernel)) = self.next(slot, &mut jobs) {
             let mut batch = Batch::new(conn);
-            for job in jobs.drain(..) {
-                if self.stops[slot].is_raised() {
-                    // The rest of a revoked session's chunk has no one to go to.
-                    break;
-                }
+            let mut chunk = jobs.drain(..);
+            // The rest of a revoked session's chunk has no one to go to; that of one which takes
+            // longer than expected is for whichever thread comes next.
+            while !self.stops[slot].is_raised()
+                && batch.age() < CHUNK_TIME
+                && let Some(job) = chunk.next()
+            {
                 let (result, run) = self.run(slot, &*kernel, conn, &job, &mut output, &batch);
                 batch.add(&result, run);
                 done.push(result);
-                if batch.age() >= CHUNK_TIME {
-                    self.publish(&mut done, &mut batch);
-                }
             }
-            self.publish(&mut done, &mut batch);
+            self.publish(&mut done, chunk, &batch);
         }
     }
 
@@ -232,8 +231,13 @@ impl Shared {
         }
     }
 
-    /// Hands finished attempts to the reactor.
-    fn publish(&self, done: &mut Vec<Completion>, batch: &mut Batch) {
+    /// Hands finished attempts to the reactor, and back to the lane those that did not start.
+    fn publish(
+        &self,
+        done: &mut Vec<Completion>,
+        rest: impl DoubleEndedIterator<Item = Job>,
+        batch: &Batch,
+    ) {
         if done.is_empty() {
             return;
         }
@@ -243,12 +247,12 @@ impl Shared {
         state
             .lanes
             .finished(batch.conn, batch.jobs, batch.run, batch.output_bytes);
+        state.lanes.give_back(batch.conn, rest);
         drop(state);
         if was_empty {
             // See `Mailbox::post`.
             let _ = self.waker.wake();
         }
-        *batch = Batch::new(batch.conn);
     }
 
     /// Wakes one idle thread if there is something for it; that one wakes the next.
@@ -312,8 +316,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::FINISHED_BYTES_MAX;
     use crate::role::Attempt;
     use mio::{Events, Poll, Token};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     const CONN: ConnId = ConnId {
@@ -385,6 +391,60 @@ mod tests {
         assert_eq!(all[1].output.len(), crate::limits::REASON_BYTES_MAX);
         assert_eq!(all[2].status, Status::Returned);
         assert_eq!(all[3].status, Status::Done);
+    }
+
+    /// Outputs of one byte in no time, or of 1 MiB in a millisecond.
+    struct Uneven(Arc<AtomicUsize>);
+
+    impl Kernel for Uneven {
+        fn run(&self, _: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
+            let mut output_bytes = 1;
+            if self.0.fetch_add(1, Ordering::Relaxed) >= UNEVEN_SMALL {
+                thread::sleep(CHUNK_TIME);
+                output_bytes = FINISHED_BYTES_MAX;
+            }
+            output.resize(output_bytes, 0);
+            Ok(())
+        }
+    }
+
+    const UNEVEN_SMALL: usize = 5_000;
+
+    /// A thread that took many attempts, as the ones before were short, keeps to the bound as well.
+    #[test]
+    fn outputs_that_nobody_takes_stay_within_their_bound() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let pool = Pool::new(1, waker).unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut commands = vec![Command::Prepare(CONN, Arc::new(Uneven(Arc::clone(&runs))))];
+        pool.apply(&mut commands);
+        let mut events = Events::with_capacity(4);
+        let submit = |count: usize| {
+            let attempt = Attempt { task: 0, number: 1 };
+            let input = || Payload::EMPTY;
+            let job = |_| {
+                Command::Submit(
+                    CONN,
+                    Job {
+                        attempt,
+                        input: input(),
+                    },
+                )
+            };
+            pool.apply(&mut (0..count).map(job).collect());
+        };
+        submit(UNEVEN_SMALL);
+        let (mut taken, mut some) = (0, Vec::new());
+        while taken < UNEVEN_SMALL {
+            poll.poll(&mut events, None).unwrap();
+            pool.take(&mut some);
+            taken += some.drain(..).count();
+        }
+        submit(100);
+        thread::sleep(Duration::from_millis(300));
+        let large = runs.load(Ordering::Relaxed) - UNEVEN_SMALL;
+        assert!(large <= 2, "{large} MiB wait to be taken");
     }
 
     struct UntilStopped(Mutex<mpsc::Sender<bool>>);

@@ -8,7 +8,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -245,4 +245,30 @@ fn a_slow_reader_gets_everything() {
     }
     assert_eq!(process.wait(), Some(0));
     assert_same_text(std::str::from_utf8(&text).unwrap(), &squares(30_000));
+}
+
+/// Before any work is done, not after it.
+#[test]
+fn a_name_that_only_a_directory_can_have_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["new/", "new/."] {
+        let file = dir.path().join("x").with_file_name(name);
+        let job = "-w 127.77.5.1:9 --give-up 60 square --count 1";
+        let ended = run_head(&format!("{job} -o {}", file.display())).expect(5);
+        ended.says("is a directory");
+        assert_eq!(names(&dir), [""; 0]);
+    }
+}
+
+#[test]
+fn a_file_keeps_its_permissions() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("squares");
+    fs::write(&file, "old").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let job = "--local 1 square --count 2 --work-ms 0";
+    run_head(&format!("{job} -o {}", file.display())).expect(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), squares(2));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

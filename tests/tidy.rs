@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module imports from lower ranks, and from its own.
 const RANKS: &[&[&str]] = &[
-    &["time", "payload", "messages"],
+    &["time", "payload"],
     &["limits"],
     &[
         "rng", "kernel", "role", "frame", "conns", "silence", "depth",
     ],
-    &["lanes", "scheduler", "format"],
+    &["lanes", "scheduler", "format", "messages"],
     &[
         "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
     ],

@@ -10,7 +10,7 @@ use log::{debug, warn};
 use super::trust::Trust;
 use crate::depth::Depth;
 use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
-use crate::limits::OUTBOX_BYTES_MAX;
+use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
 use crate::rng::Backoff;
 use crate::role::{Attempt, ConnId, Sink};
 use crate::silence::Silence;
@@ -223,12 +223,12 @@ impl Session {
     }
 
     /// Whether it may be sent a task with so many input bytes. A worker that holds nothing takes any
-    /// task, and an empty outbox any frame.
+    /// task, and an outbox with little in it any frame.
     pub fn has_room(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
         let fits_credit = held_tasks == 0 || held_bytes + input_bytes <= self.credit_bytes as usize;
         let frame_bytes = HEADER_BYTES + FIXED_BYTES_MAX + input_bytes;
-        let fits_outbox =
-            self.unsent_bytes == 0 || self.unsent_bytes + frame_bytes <= OUTBOX_BYTES_MAX;
+        let fits_outbox = self.unsent_bytes < OUTBOX_BYTES_LITTLE
+            || self.unsent_bytes + frame_bytes <= OUTBOX_BYTES_MAX;
         fits_credit && fits_outbox
     }
 }

@@ -63,9 +63,15 @@ impl<W: Workload> Head<W> {
             }
         };
         if status == Status::Done || (status == Status::Failed && !is_fast) {
-            link.trust.worked();
             link.tally.failed += scheduler.confirm(index) as u64;
+            let was_aside = link.trust.is_aside();
+            link.trust.worked();
+            if was_aside {
+                self.timers.cancel(Timer::Aside(index));
+                self.note_usable();
+            }
         }
+        let link = &mut self.links[index as usize];
         match verdict {
             // It is counted once it is confirmed.
             Verdict::Counted if is_doubted => {}
@@ -117,9 +123,7 @@ impl<W: Workload> Head<W> {
     pub(super) fn try_again(&mut self, index: u32) {
         let link = &mut self.links[index as usize];
         link.trust.try_again(self.done_tasks - link.tally.done);
-        if link.is_usable() {
-            self.timers.cancel(Timer::GiveUp);
-        }
+        self.note_usable();
     }
 
     /// Nothing is in flight, and only doubts are left to wait for: nobody will tell, so they are the

@@ -106,7 +106,6 @@ impl<W: Workload> Head<W> {
             false => self.scheduler.convict(index),
         }
         self.timers.cancel(Timer::Greeting(index));
-        self.timers.cancel(Timer::GiveUp);
         let mut session = Session::new(conn, slots, credit_tasks, credit_bytes, unsent_bytes, now);
         let silence = session.silence.deadline();
         self.timers.set(Timer::Silence(index), silence);
@@ -116,6 +115,7 @@ impl<W: Workload> Head<W> {
         };
         session.send(job, out);
         link.came_up(session, slots);
+        self.note_usable();
     }
 
     pub(super) fn heard(&mut self, conn: ConnId, now: Time) {
@@ -129,8 +129,8 @@ impl<W: Workload> Head<W> {
             warn!("worker {} is heard again", link.name);
             let silence = session.silence.deadline();
             self.timers.set(Timer::Silence(index), silence);
-            self.timers.cancel(Timer::GiveUp);
             self.scheduler.forgive(index);
+            self.note_usable();
         }
     }
 
@@ -226,6 +226,13 @@ impl<W: Workload> Head<W> {
         link.tally.lost += returned as u64;
         self.note_unusable(now);
         returned
+    }
+
+    /// Perhaps one usable worker more: with one there is no giving up.
+    pub(super) fn note_usable(&mut self) {
+        if self.links.iter().any(|link| link.is_usable()) {
+            self.timers.cancel(Timer::GiveUp);
+        }
     }
 
     /// Perhaps one usable worker less: without any, the time to give up begins to run.

@@ -118,7 +118,8 @@ impl<W: Workload> Head<W> {
                 Pick::Wait => return true,
                 Pick::Nothing => {
                     if !self.pull() {
-                        return false;
+                        // What is ready all the same is kept for another worker.
+                        return self.scheduler.counts().ready > 0;
                     }
                 }
                 Pick::Task { task, input_bytes } => {
@@ -177,11 +178,13 @@ impl<W: Workload> Head<W> {
     /// Ends the run if every task is delivered, or if more have failed than may.
     pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
         let failed = self.scheduler.failed();
-        if self.config.failures_max.is_some_and(|max| failed > max) {
+        let counts = self.scheduler.counts();
+        let is_all_answered = self.exhausted && counts.open() == counts.answered;
+        if !is_all_answered && self.config.failures_max.is_some_and(|max| failed > max) {
             error!("{failed} tasks have failed: ending early (--max-failures)");
             return self.end(Exit::Failed, out);
         }
-        if self.exhausted && self.scheduler.counts().open() == 0 {
+        if is_all_answered && counts.answered == 0 {
             let is_sound = self.workload.finish(&mut self.text);
             self.write_text(out);
             let exit = match is_sound && failed == 0 {

@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 
 use crate::frame::{Decoder, HEADER_BYTES, Outbox, Side};
 use crate::role::{CloseReason, ConnId};
+use crate::time::Time;
 
 /// A connection in the reactor's slab.
 #[derive(Debug)]
@@ -40,11 +41,20 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// The kernel is connecting; on failure the next of the host's addresses is tried.
-    Connecting { dial: u32, others: Vec<SocketAddr> },
+    Connecting {
+        dial: u32,
+        others: Vec<SocketAddr>,
+        /// When the last of them must have answered.
+        until: Time,
+    },
     /// The role knows it.
     Open,
     /// The role asked to close it: the outbox goes out, then the write side is shut.
-    Closing { is_shut: bool },
+    Closing {
+        /// The role has had its `Closed`.
+        is_told: bool,
+        is_shut: bool,
+    },
     /// Of no more use; freed at the end of the turn.
     Doomed,
 }

@@ -26,35 +26,68 @@ impl Reactor {
                 .as_mut()
                 .expect("a role that dials has targets");
             match lookups.begin(dial) {
-                Some(address) => self.connect(dial, vec![address], role, now),
+                Some(address) => {
+                    self.connect(dial, vec![address], now + DIAL_TIMEOUT, role, now);
+                }
                 None => self.timers.set(Deadline::Lookup(dial), now + DIAL_TIMEOUT),
             }
         }
     }
 
-    /// Begins to connect to the first of `addresses` that the system does not refuse at once.
+    /// Begins to connect to the first of `addresses` that the system does not refuse at once. It
+    /// gets its share of the time: one that never answers must not hide the others.
     fn connect(
         &mut self,
         dial: u32,
         mut addresses: Vec<SocketAddr>,
+        until: Time,
         role: &mut impl Role,
         now: Time,
     ) {
         let mut reason = String::new();
         while !addresses.is_empty() {
             let address = addresses.remove(0);
-            let others = addresses.clone();
-            let begun = TcpStream::connect(address)
-                .and_then(|stream| self.register(stream, Stage::Connecting { dial, others }));
+            let share = until.since(now) / (addresses.len() as u32 + 1);
+            let stage = Stage::Connecting {
+                dial,
+                others: addresses.clone(),
+                until,
+            };
+            let begun = TcpStream::connect(address).and_then(|stream| self.register(stream, stage));
             match begun {
                 Ok(slot) => {
                     let conn = self.conns[slot].id(slot);
-                    return self.timers.set(Deadline::Conn(conn), now + DIAL_TIMEOUT);
+                    return self.timers.set(Deadline::Conn(conn), now + share);
                 }
                 Err(error) => reason = describe(&error),
             }
         }
         self.dial_failed(dial, &reason, role, now);
+    }
+
+    /// An address did not answer or refused: the next one, or the end of the dial.
+    pub(super) fn connect_failed(
+        &mut self,
+        slot: usize,
+        reason: &str,
+        role: &mut impl Role,
+        now: Time,
+    ) {
+        let Stage::Connecting {
+            dial,
+            others,
+            until,
+        } = &mut self.conns[slot].stage
+        else {
+            unreachable!("the caller matched it");
+        };
+        let (dial, others, until) = (*dial, std::mem::take(others), *until);
+        self.doom(slot, None);
+        if others.is_empty() {
+            self.dial_failed(dial, reason, role, now);
+        } else {
+            self.connect(dial, others, until, role, now);
+        }
     }
 
     pub(super) fn dial_failed(&mut self, dial: u32, reason: &str, role: &mut impl Role, now: Time) {
@@ -68,10 +101,9 @@ impl Reactor {
             let slot = self.notes.write_list[i];
             let connection = &mut self.conns[slot];
             let conn = connection.id(slot);
-            let Stage::Connecting { dial, others } = &mut connection.stage else {
+            let Stage::Connecting { dial, .. } = connection.stage else {
                 continue;
             };
-            let dial = *dial;
             let stream = &connection.stream;
             let ready = match (stream.take_error(), stream.peer_addr()) {
                 (Ok(Some(error)) | Err(error), _) => Err(error),
@@ -85,15 +117,7 @@ impl Reactor {
                     self.timers.cancel(Deadline::Conn(conn));
                     self.opened(conn, Some(dial), &peer.to_string(), role, now);
                 }
-                Err(error) => {
-                    let others = std::mem::take(others);
-                    self.doom(slot, None);
-                    if others.is_empty() {
-                        self.dial_failed(dial, &describe(&error), role, now);
-                    } else {
-                        self.connect(dial, others, role, now);
-                    }
-                }
+                Err(error) => self.connect_failed(slot, &describe(&error), role, now),
             }
         }
     }
@@ -112,7 +136,9 @@ impl Reactor {
             return; // The dial has failed meanwhile.
         }
         match result {
-            Ok(addresses) => self.connect(dial, addresses, role, now),
+            Ok(addresses) => {
+                self.connect(dial, addresses, now + DIAL_TIMEOUT, role, now);
+            }
             Err(reason) => self.dial_failed(dial, &reason, role, now),
         }
     }
@@ -157,11 +183,42 @@ mod tests {
         let (host, port) = ("localhost".into(), 1);
         reactor.set_targets(vec![Target { host, port }]);
         let mut dialer = Dialer::default();
-        reactor.connect(0, addresses, &mut dialer, Time::ZERO);
+        let until = Time::ZERO + DIAL_TIMEOUT;
+        reactor.connect(0, addresses, until, &mut dialer, Time::ZERO);
         while dialer.peers.is_empty() && dialer.failures.is_empty() {
             reactor.turn(&mut dialer).unwrap();
         }
         dialer
+    }
+
+    /// As where a name has an IPv6 address and a firewall that swallows what goes there.
+    #[test]
+    fn an_address_that_never_answers_leaves_time_for_the_next() {
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let silent = silent.unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        silent.bind(&any.into()).unwrap();
+        silent.listen(0).unwrap();
+        let mute = silent.local_addr().unwrap().as_socket().unwrap();
+        let _filler = std::net::TcpStream::connect(mute).unwrap();
+        let listener = TcpListener::bind(any).unwrap();
+        let open = listener.local_addr().unwrap();
+
+        let mut reactor = Reactor::new(Side::Head, 0).unwrap();
+        let mut dialer = Dialer::default();
+        let until = Time::ZERO + DIAL_TIMEOUT;
+        reactor.connect(0, vec![mute, open], until, &mut dialer, Time::ZERO);
+        reactor.time_out(&mut dialer, Time::ZERO + DIAL_TIMEOUT / 2);
+        while dialer.peers.is_empty() && dialer.failures.is_empty() {
+            reactor.turn(&mut dialer).unwrap();
+        }
+        assert_eq!(dialer.peers, [open.to_string()]);
+
+        reactor.connect(1, vec![mute, mute], until, &mut dialer, Time::ZERO);
+        reactor.time_out(&mut dialer, Time::ZERO + DIAL_TIMEOUT / 2);
+        assert!(dialer.failures.is_empty(), "the second has its time");
+        reactor.time_out(&mut dialer, until);
+        assert_eq!(dialer.failures, ["no answer to connect within 10 s"]);
     }
 
     /// As where `localhost` is `::1` first and the worker listens on 127.0.0.1.

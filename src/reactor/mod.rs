@@ -24,8 +24,8 @@ use slab::Slab;
 
 use crate::frame::Side;
 use crate::limits::{
-    DIAL_TIMEOUT, LINGER_TIMEOUT, PROGRESS_BYTES, PROGRESS_TIMEOUT, READ_BUDGET_BYTES,
-    READ_BUFFER_BYTES, STOPPED_AFTER,
+    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, PROGRESS_BYTES, PROGRESS_TIMEOUT,
+    READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -171,13 +171,15 @@ impl Reactor {
         self.start = Instant::now();
         loop {
             self.turn(role)?;
+            let Some(exit) = self.notes.exit else {
+                continue;
+            };
             // Connections that are being closed get their time: their peers' last frames depend
-            // on it.
+            // on it. No new ones, or they might come for ever.
+            self.listener = None;
             let is_closing =
                 |(_, c): (usize, &Connection)| matches!(c.stage, Stage::Closing { .. });
-            if let Some(exit) = self.notes.exit
-                && !self.conns.iter().any(is_closing)
-            {
+            if !self.conns.iter().any(is_closing) {
                 return Ok(exit);
             }
         }
@@ -481,15 +483,12 @@ impl Reactor {
                 Deadline::Progress(conn) => self.check_progress(conn, now),
                 Deadline::Conn(conn) => {
                     let slot = conn.slot as usize;
-                    let dial = match self.conns[slot].stage {
-                        Stage::Connecting { dial, .. } => Some(dial),
-                        _ => None,
-                    };
-                    self.doom(slot, None);
-                    if let Some(dial) = dial {
+                    if let Stage::Connecting { .. } = self.conns[slot].stage {
                         let reason =
                             format!("no answer to connect within {} s", DIAL_TIMEOUT.as_secs());
-                        self.dial_failed(dial, &reason, role, now);
+                        self.connect_failed(slot, &reason, role, now);
+                    } else {
+                        self.doom(slot, None);
                     }
                 }
             }
@@ -525,7 +524,7 @@ impl Reactor {
                     let conn = connection.id(slot);
                     if connection.is_open() && bytes > 0 {
                         // A role that waited for room gets another turn to use it.
-                        self.is_busy |= bytes >= READ_BUDGET_BYTES;
+                        self.is_busy |= bytes >= OUTBOX_BYTES_LITTLE;
                         role.handle(Event::Sent { conn, bytes }, now, &mut self.outlet());
                     }
                     self.close_if_asked(conn, role, now);
@@ -539,19 +538,19 @@ impl Reactor {
     fn close_if_asked(&mut self, conn: ConnId, role: &mut impl Role, now: Time) {
         let slot = conn.slot as usize;
         let connection = &mut self.conns[slot];
-        let Stage::Closing { is_shut } = &mut connection.stage else {
+        let Stage::Closing { is_told, is_shut } = &mut connection.stage else {
             return;
         };
-        let deadline = Deadline::Conn(conn);
-        if !std::mem::replace(is_shut, connection.outbox.is_empty()) {
-            if connection.outbox.is_empty() {
-                // If it fails the connection is broken, which the next read will tell.
-                let _ = connection.stream.shutdown(std::net::Shutdown::Write);
-            }
-            if self.timers.set_if_new(deadline, now + LINGER_TIMEOUT) {
-                let reason = CloseReason::Asked;
-                role.handle(Event::Closed { conn, reason }, now, &mut self.outlet());
-            }
+        let was_told = std::mem::replace(is_told, true);
+        if !*is_shut && connection.outbox.is_empty() {
+            *is_shut = true;
+            // If it fails the connection is broken, which the next read will tell.
+            let _ = connection.stream.shutdown(std::net::Shutdown::Write);
+        }
+        if !was_told {
+            self.timers.set(Deadline::Conn(conn), now + LINGER_TIMEOUT);
+            let reason = CloseReason::Asked;
+            role.handle(Event::Closed { conn, reason }, now, &mut self.outlet());
         }
     }
 
@@ -561,12 +560,12 @@ impl Reactor {
         let connection = &mut self.conns[slot];
         let conn = connection.id(slot);
         self.timers.cancel(Deadline::Progress(conn));
-        let was_waiting = self.timers.cancel(Deadline::Conn(conn));
+        self.timers.cancel(Deadline::Conn(conn));
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,
             Stage::Open => reason,
-            Stage::Closing { .. } => (!was_waiting).then_some(CloseReason::Asked),
+            Stage::Closing { is_told, .. } => (!is_told).then_some(CloseReason::Asked),
         };
         self.doomed.push((slot, reason));
     }
@@ -588,3 +587,6 @@ impl Reactor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

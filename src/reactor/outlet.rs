@@ -66,7 +66,10 @@ impl Sink for Outlet<'_> {
 
     fn close(&mut self, conn: ConnId) {
         if let Some(connection) = self.open_conn(conn) {
-            connection.stage = Stage::Closing { is_shut: false };
+            connection.stage = Stage::Closing {
+                is_told: false,
+                is_shut: false,
+            };
             self.mark_dirty(conn.slot as usize);
         }
     }

@@ -1,0 +1,290 @@
+//! How a head ends, whom it waits for and whom it asks.
+//!
+//! What it is: the head turn by turn, with events by hand. What it is not: the table's rules, which
+//! `scheduler/tests.rs` has.
+//!
+//! Invariant: a turn ends with its flush.
+
+use super::*;
+use crate::frame::{Frame, Status};
+use crate::kernel::{Delivery, Kernel, Next};
+use crate::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX, STRIKES_MAX};
+use crate::role::{Attempt, CloseReason, ConnId};
+use std::sync::Arc;
+
+/// So many tasks, with inputs and texts of so many bytes; knows what became of them.
+#[derive(Default)]
+struct Job {
+    count: u64,
+    input_bytes: usize,
+    text_bytes: usize,
+    delivered: u64,
+    is_finished: bool,
+}
+
+impl Workload for Job {
+    fn kernel(&self) -> &str {
+        "k"
+    }
+
+    fn setup(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn next(&mut self, input: &mut Vec<u8>) -> Next {
+        if self.count == 0 {
+            return Next::End;
+        }
+        self.count -= 1;
+        input.resize(self.input_bytes, 0);
+        Next::Task
+    }
+
+    fn deliver(&mut self, _: &Delivery<'_>, text: &mut Vec<u8>) {
+        self.delivered += 1;
+        text.resize(text.len() + self.text_bytes, 0);
+    }
+
+    fn finish(&mut self, _: &mut Vec<u8>) -> bool {
+        self.is_finished = true;
+        true
+    }
+}
+
+/// What the head sends and how it ends.
+#[derive(Default)]
+struct Said {
+    tasks: Vec<(u32, Attempt)>,
+    exit: Option<Exit>,
+}
+
+impl Sink for Said {
+    fn dial(&mut self, _: u32) {}
+
+    fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
+        if let Frame::Task { attempt, .. } = frame {
+            self.tasks.push((conn.slot, attempt));
+        }
+    }
+
+    fn close(&mut self, _: ConnId) {}
+
+    fn prepare(&mut self, _: ConnId, _: Arc<dyn Kernel>) {}
+
+    fn submit(&mut self, _: ConnId, _: Attempt, _: &[u8]) {}
+
+    fn revoke(&mut self, _: ConnId) {}
+
+    fn recall(&mut self, _: ConnId) {}
+
+    fn pause(&mut self, _: ConnId, _: bool) {}
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn exit(&mut self, exit: Exit) {
+        self.exit = Some(exit);
+    }
+}
+
+/// A head and the time.
+struct Bench {
+    head: Head<Job>,
+    said: Said,
+    now: Time,
+}
+
+impl Bench {
+    fn new(workers: usize, job: Job, configure: impl FnOnce(&mut HeadConfig)) -> Bench {
+        let names = (0..workers).map(|index| format!("w{index}")).collect();
+        let mut config = HeadConfig::new(names);
+        configure(&mut config);
+        let mut bench = Bench {
+            head: Head::new(config, job),
+            said: Said::default(),
+            now: Time::ZERO,
+        };
+        bench.turn();
+        bench
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        self.head.handle(event, self.now, &mut self.said);
+    }
+
+    /// Ends the turn; says which tasks were sent in it.
+    fn turn(&mut self) -> Vec<(u32, u64)> {
+        if self.head.next_deadline().is_some_and(|at| at <= self.now) {
+            self.head.handle_timeout(self.now, &mut self.said);
+        }
+        self.head.flush(self.now, &mut self.said);
+        let sent = std::mem::take(&mut self.said.tasks);
+        let sent = sent.iter().map(|(conn, attempt)| (*conn, attempt.task));
+        sent.collect()
+    }
+
+    /// As a connection numbered like the worker, but for its generation.
+    fn welcome(&mut self, worker: u32, generation: u32, slots: u16) -> ConnId {
+        let slot = worker;
+        let conn = ConnId { slot, generation };
+        let (dial, peer) = (Some(worker), "p");
+        self.tell(Event::Opened { conn, dial, peer });
+        let frame = Frame::Welcome {
+            slots,
+            credit_tasks: 100,
+            credit_bytes: 1 << 20,
+            payload_max: 64 << 20,
+            incarnation: generation.into(),
+            release: "",
+        };
+        self.tell(Event::Frame { conn, frame });
+        conn
+    }
+
+    fn outcome(&mut self, conn: ConnId, task: u64, number: u32, status: Status, run_us: u32) {
+        self.tell(Event::Heard { conn });
+        let frame = Frame::Outcome {
+            attempt: Attempt { task, number },
+            status,
+            run_us,
+            output: b"o",
+        };
+        self.tell(Event::Frame { conn, frame });
+    }
+
+    fn pong(&mut self, conn: ConnId) {
+        let frame = Frame::Pong;
+        self.tell(Event::Heard { conn });
+        self.tell(Event::Frame { conn, frame });
+    }
+
+    /// Goes on to `at` second by second, with signs of life of `conn`.
+    fn live(&mut self, conn: ConnId, at: Time) {
+        while self.now < at {
+            self.now = (self.now + Duration::from_secs(1)).min(at);
+            self.pong(conn);
+            self.turn();
+        }
+    }
+}
+
+fn job(count: u64) -> Job {
+    Job {
+        count,
+        ..Job::default()
+    }
+}
+
+/// The last failure is one too many, but there is nothing left to end early.
+#[test]
+fn one_failure_too_many_at_the_very_end_cuts_nothing_short() {
+    let mut bench = Bench::new(1, job(2), |config| config.failures_max = Some(0));
+    let conn = bench.welcome(0, 0, 2);
+    bench.turn();
+    bench.outcome(conn, 0, 1, Status::Done, 0);
+    bench.outcome(conn, 1, 1, Status::Failed, 0);
+    bench.turn();
+    assert_eq!(bench.said.exit, Some(Exit::Failed));
+    assert_eq!(bench.head.workload().delivered, 2);
+    assert!(bench.head.workload().is_finished);
+}
+
+#[test]
+fn an_interrupted_run_delivers_what_waited_for_the_output() {
+    let text_bytes = OUTPUT_BYTES_MAX;
+    let job = Job {
+        text_bytes,
+        ..job(2)
+    };
+    let mut bench = Bench::new(1, job, |_| {});
+    let conn = bench.welcome(0, 0, 2);
+    bench.turn();
+    bench.outcome(conn, 0, 1, Status::Done, 0);
+    bench.outcome(conn, 1, 1, Status::Done, 0);
+    bench.turn();
+    assert_eq!(bench.head.workload().delivered, 1, "the output is full");
+    bench.tell(Event::Interrupted);
+    assert_eq!(bench.said.exit, Some(Exit::Interrupted));
+    assert_eq!(bench.head.workload().delivered, 2);
+    assert!(bench.head.workload().is_finished);
+}
+
+/// A task that must run alone is kept for one worker: another that finds nothing must not end the
+/// turn, in whatever order they are asked.
+#[test]
+fn a_worker_that_finds_nothing_does_not_end_the_turn_for_others() {
+    for idle_turns in 0..3 {
+        let mut bench = Bench::new(3, job(5), |config| config.attempts_max = 2);
+        let conns = [0, 1, 2].map(|worker| bench.welcome(worker, 0, 2));
+        let sent = bench.turn();
+        let [(a, first), (_, second), (b, third), _, (c, lonely)] = sent[..] else {
+            panic!("{sent:?}");
+        };
+        let reason = CloseReason::Peer;
+        let conn = conns[c as usize];
+        bench.tell(Event::Closed { conn, reason });
+        bench.turn();
+        for (worker, task) in [(a, first), (b, third)] {
+            bench.outcome(conns[worker as usize], task, 1, Status::Done, 0);
+            assert!(bench.turn().is_empty(), "none is free for it");
+        }
+        (0..idle_turns).for_each(|_| assert!(bench.turn().is_empty()));
+        bench.outcome(conns[a as usize], second, 1, Status::Done, 0);
+        assert_eq!(bench.turn(), [(a, lonely)], "after {idle_turns} turns");
+    }
+}
+
+#[test]
+fn giving_up_waits_only_for_workers_that_can_be_used() {
+    let give_up = Duration::from_secs(3);
+    let mut bench = Bench::new(1, job(9), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 3);
+    bench.turn();
+    for task in 0..u64::from(STRIKES_MAX) {
+        bench.outcome(conn, task, 1, Status::Returned, 0);
+    }
+    bench.turn();
+    assert!(!bench.head.is_usable(0), "it is set aside");
+    // Coming back does not make it usable.
+    let reason = CloseReason::Peer;
+    bench.tell(Event::Closed { conn, reason });
+    bench.now = bench.now + Duration::from_secs(1);
+    bench.turn();
+    let conn = bench.welcome(0, 1, 3);
+    let end = Time::ZERO + give_up;
+    bench.live(conn, end);
+    assert_eq!(bench.said.exit, Some(Exit::NoWorker));
+}
+
+#[test]
+fn a_worker_that_works_after_all_is_not_given_up() {
+    let give_up = Duration::from_secs(3);
+    let mut bench = Bench::new(1, job(99), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 4);
+    bench.turn();
+    for task in 0..u64::from(STRIKES_MAX) {
+        bench.outcome(conn, task, 1, Status::Returned, 0);
+    }
+    bench.turn();
+    assert!(!bench.head.is_usable(0), "it is set aside");
+    bench.outcome(conn, u64::from(STRIKES_MAX), 1, Status::Done, 0);
+    assert!(bench.head.is_usable(0));
+    bench.live(conn, Time::ZERO + ASIDE_MIN);
+    assert_eq!(bench.said.exit, None);
+    // One strike is one strike again.
+    bench.outcome(conn, 0, 2, Status::Returned, 0);
+    bench.turn();
+    assert!(bench.head.is_usable(0));
+}
+
+/// Then nothing may be left to do but wait for the worker: no event is due that would fill it.
+#[test]
+fn a_large_task_does_not_wait_for_a_small_frame_to_be_written() {
+    let input_bytes = 5 << 20;
+    let job = Job {
+        input_bytes,
+        ..job(1)
+    };
+    let mut bench = Bench::new(1, job, |config| config.payload_bytes_max = 64 << 20);
+    bench.welcome(0, 0, 1);
+    assert_eq!(bench.turn(), [(0, 0)], "with Hello and Job in the outbox");
+}

@@ -1,0 +1,84 @@
+//! The driver's promises and its end.
+//!
+//! What it is: the reactor with roles that do nothing but what a test needs. What it is not: a test of
+//! the roles.
+//!
+//! Invariant: a role here sees what the reactor tells it, unchanged.
+
+use super::*;
+use crate::role::Sink;
+use std::net::SocketAddr;
+use std::thread;
+
+/// Closes every connection at once, and counts.
+#[derive(Default)]
+struct Closer {
+    opened: usize,
+    closed: usize,
+    /// Ends the run with its first connection.
+    ends: bool,
+}
+
+impl Role for Closer {
+    fn handle(&mut self, event: Event<'_>, _: Time, out: &mut impl Sink) {
+        match event {
+            Event::Opened { conn, .. } => {
+                self.opened += 1;
+                out.close(conn);
+                if self.ends {
+                    out.exit(Exit::Done);
+                }
+            }
+            Event::Closed { .. } => self.closed += 1,
+            _ => {}
+        }
+    }
+
+    fn flush(&mut self, _: Time, _: &mut impl Sink) {}
+
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _: Time, _: &mut impl Sink) {}
+}
+
+fn listening() -> (Reactor, SocketAddr) {
+    let mut reactor = Reactor::new(Side::Worker, 0).unwrap();
+    let address = reactor.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    (reactor, address)
+}
+
+#[test]
+fn a_peer_that_outlasts_its_close_is_closed_once() {
+    let (mut reactor, address) = listening();
+    let _peer = std::net::TcpStream::connect(address).unwrap();
+    let mut closer = Closer::default();
+    while closer.closed == 0 {
+        reactor.turn(&mut closer).unwrap();
+    }
+    let later = reactor.now() + LINGER_TIMEOUT;
+    reactor.time_out(&mut closer, later);
+    reactor.reap(&mut closer, later);
+    assert!(reactor.conns.is_empty(), "it had its time");
+    assert_eq!((closer.opened, closer.closed), (1, 1));
+}
+
+#[test]
+fn strangers_do_not_keep_it_from_ending() {
+    let (mut reactor, address) = listening();
+    let strangers = thread::spawn(move || {
+        let mut strangers = Vec::new();
+        for _ in 0..30 {
+            strangers.extend(std::net::TcpStream::connect(address));
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let mut closer = Closer {
+        ends: true,
+        ..Closer::default()
+    };
+    reactor.run(&mut closer).unwrap();
+    assert_eq!(closer.opened, 1, "nobody comes in after the end");
+    strangers.join().unwrap();
+}
