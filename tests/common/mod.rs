@@ -10,6 +10,7 @@
 #![allow(dead_code)]
 
 pub mod net;
+pub mod own;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
