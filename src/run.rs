@@ -8,13 +8,14 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::thread;
 
 use log::{LevelFilter, error, warn};
 
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, Stop};
 use crate::kernels::{Job, builtin};
 use crate::options::{Address, Cluster, HeadOptions, WorkerOptions};
 use crate::output::Output;
@@ -73,8 +74,13 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
         .map_err(failure("cannot start the event loop"))?;
     // Before any work is done: a result that cannot be written is no use.
     reactor.set_output(open_output(options, &reactor)?);
+    let signals = signals::catch(Exit::Interrupted.code());
+    let signals = signals.map_err(failure("cannot catch signals"))?;
     let serial = match options.compare {
-        true => Some(run_serially(options)?),
+        true => match run_serially(options)? {
+            None => return Ok(Exit::Interrupted),
+            serial => serial,
+        },
         false => None,
     };
     let (names, targets) = workers(options)?;
@@ -87,8 +93,6 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     config.failures_max = options.failures_max;
     config.seed = u64::from(std::process::id());
     let mut role = Head::new(config, Compared::new(options.job.clone()));
-    let signals = signals::catch(Exit::Interrupted.code());
-    let signals = signals.map_err(failure("cannot catch signals"))?;
     reactor
         .watch_signals(signals)
         .map_err(failure("cannot watch for signals"))?;
@@ -142,16 +146,23 @@ fn finish_output(output: Output, exit: Exit) -> Exit {
     }
 }
 
-fn run_serially(options: &HeadOptions) -> Result<Serial, Failure> {
-    let ran = serial::run(options.job.clone(), &builtin(), |_, _, _| {});
+/// `None` if a signal came first.
+fn run_serially(options: &HeadOptions) -> Result<Option<Serial>, Failure> {
+    let stop = Arc::new(Stop::new());
+    signals::raise(Arc::clone(&stop)).map_err(failure("cannot catch signals"))?;
+    let ran = serial::run(options.job.clone(), &builtin(), &stop, |_, _, _| {});
     let serial = ran.map_err(|reason| Failure {
         exit: Exit::Usage,
         reason,
     })?;
+    if stop.is_raised() {
+        warn!("interrupted in the serial run; there are no results");
+        return Ok(None);
+    }
     if !options.quiet {
         say(&format!("Serial time: {}", seconds(serial.elapsed)));
     }
-    Ok(serial)
+    Ok(Some(serial))
 }
 
 /// Prints times and verdict; says whether the results are identical.

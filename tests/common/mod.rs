@@ -134,6 +134,14 @@ impl Process {
         status.and_then(|status| status.code())
     }
 
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let mut kill = Command::new("kill");
+        let status = kill.args(["-s", name, &pid]).status().unwrap();
+        assert!(status.success(), "kill -s {name} {pid}");
+    }
+
     /// Reads standard output to its end and waits.
     pub fn end(mut self) -> Ended {
         let mut stdout = self.stdout();
