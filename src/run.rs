@@ -8,6 +8,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
@@ -72,12 +73,12 @@ fn failure(what: &str) -> impl FnOnce(io::Error) -> Failure + '_ {
 fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
+    // Before there is a file that would be left behind.
+    let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
     // Before any work is done: a result that cannot be written is no use.
     reactor.set_output(open_output(options, &reactor)?);
-    let signals = signals::catch(Exit::Interrupted.code());
-    let signals = signals.map_err(failure("cannot catch signals"))?;
     let serial = match options.compare {
-        true => match run_serially(options)? {
+        true => match run_serially(options, &stop)? {
             None => return Ok(Exit::Interrupted),
             serial => serial,
         },
@@ -100,7 +101,10 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let output = reactor.take_output().expect("it was set above");
     exit = finish_output(output, exit);
+    // A run that was cut short has no speed, and its results differ by what is missing.
+    let tasks = role.workload().digest().tasks;
     if let Some(serial) = serial
+        && (exit == Exit::Done || tasks == serial.digest.tasks)
         && !report_comparison(&role, &serial, options.quiet)
         && exit == Exit::Done
     {
@@ -146,11 +150,18 @@ fn finish_output(output: Output, exit: Exit) -> Exit {
     }
 }
 
-/// `None` if a signal came first.
-fn run_serially(options: &HeadOptions) -> Result<Option<Serial>, Failure> {
+/// Where signals arrive, and for a serial run what they raise.
+fn catch_signals(options: &HeadOptions) -> io::Result<(UnixStream, Arc<Stop>)> {
     let stop = Arc::new(Stop::new());
-    signals::raise(Arc::clone(&stop)).map_err(failure("cannot catch signals"))?;
-    let ran = serial::run(options.job.clone(), &builtin(), &stop, |_, _, _| {});
+    if options.compare {
+        signals::raise(Arc::clone(&stop))?;
+    }
+    Ok((signals::catch(Exit::Interrupted.code())?, stop))
+}
+
+/// `None` if a signal came first.
+fn run_serially(options: &HeadOptions, stop: &Stop) -> Result<Option<Serial>, Failure> {
+    let ran = serial::run(options.job.clone(), &builtin(), stop, |_, _, _| {});
     let serial = ran.map_err(|reason| Failure {
         exit: Exit::Usage,
         reason,

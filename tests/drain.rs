@@ -268,6 +268,21 @@ fn an_interrupted_head_replaces_no_file() {
 }
 
 #[test]
+fn an_interrupted_head_compares_nothing() {
+    let head = Run::start("--compare square --count 200 --work-ms 10");
+    head.process.err.wait_for("Serial time: ");
+    head.out.wait_for("10 -> 100");
+    head.process.signal("INT");
+    let ended = head.end().expect(130);
+    let count = ended.text().lines().count() as u64;
+    assert_eq!(ended.text(), squares(count));
+    assert!(count < 200);
+    ended.says("the results so far are written");
+    let is_verdict = |line: &String| line.contains("Results: ") || line.contains("Speed-up: ");
+    assert!(!ended.err.iter().any(is_verdict), "{:#?}", ended.err);
+}
+
+#[test]
 fn a_head_interrupted_in_its_serial_run_leaves_nothing() {
     // Between two tasks, and in a long one.
     for job in [
