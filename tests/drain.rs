@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::net::{Client, Relay, refusal};
 use common::own::{own_worker, serve};
-use common::{Ended, Process, Run, Worker, head, squares, until};
+use common::{Ended, Process, Run, Worker, assert_same_text, head, squares, until};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::kernels::square;
 
@@ -95,7 +95,7 @@ fn assert_unharmed(ended: &Ended, count: u64) {
         };
         text += &format!("{task} -> {output}\n");
     }
-    assert_eq!(text, squares(count));
+    assert_same_text(&text, &squares(count));
 }
 
 /// Waits for the end, and checks that it came at once.
@@ -137,6 +137,23 @@ fn drained_by(signal: &str) {
 fn a_worker_told_to_end_finishes_what_runs_and_hands_back_the_rest() {
     drained_by("TERM");
     drained_by("INT");
+}
+
+#[test]
+fn a_worker_told_to_end_amid_a_stream_of_tasks_harms_none() {
+    // Thousands are on their way to it when it closes.
+    const COUNT: u64 = 300_000;
+    for signal in ["TERM", "INT"] {
+        let (mut ends, stays) = (Worker::start(1), Worker::start(1));
+        let head = run_on(
+            [&ends, &stays],
+            &format!("square --count {COUNT} --work-ms 0"),
+        );
+        head.out.wait_for("20000\tdone");
+        ends.process.signal(signal);
+        assert_eq!(ends_at_once(&mut ends.process), Some(0));
+        assert_unharmed(&head.end().expect(0), COUNT);
+    }
 }
 
 #[test]
