@@ -12,7 +12,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::net::{Client, Relay, refusal};
+use common::net::{Client, Relay, free_port, refusal};
 use common::own::{own_worker, serve};
 use common::{Ended, Process, Run, Worker, assert_same_text, head, squares, until};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
@@ -73,15 +73,19 @@ fn told_worker(slots: u32) -> Worker {
     Worker::listening(&mut own_worker(&format!("-l 127.0.0.1:0 -s {slots}")))
 }
 
-fn stubborn_worker(args: &str) -> Worker {
-    let args = format!("-l 127.0.0.1:0 -s 1 {args}");
-    Worker::listening(own_worker(&args).env("STUBBORN", "1"))
+/// A run on these two, with a row of details per task.
+fn run_on([a, b]: [&str; 2], job: &str) -> Run {
+    Run::start(&format!("-w {a},{b} {job} --details --format tsv"))
 }
 
-/// A run on these two, with a row of details per task.
-fn run_on(workers: [&Worker; 2], job: &str) -> Run {
-    let [a, b] = workers.map(|worker| &worker.address);
-    Run::start(&format!("-w {a},{b} {job} --details --format tsv"))
+/// A run that is stuck on the first worker, and can go on on the second, which was not there before.
+fn stuck(host: &str, args: &str) -> (Worker, Worker, Run) {
+    let args = format!("-l 127.0.0.1:0 -s 1 {args}");
+    let ends = Worker::listening(own_worker(&args).env("STUBBORN", "1"));
+    let stays = free_port(host).to_string();
+    let head = run_on([&ends.address, &stays], "square --count 20 --work-ms 0");
+    ends.says("kernel begins");
+    (ends, Worker::start_at(&stays), head)
 }
 
 /// Checks that all tasks are done and none was charged with an attempt.
@@ -111,7 +115,10 @@ fn ends_at_once(process: &mut Process) -> Option<i32> {
 /// A worker with two tasks running and as many queued is told to end.
 fn drained_by(signal: &str) {
     let (mut ends, stays) = (told_worker(2), Worker::start(1));
-    let head = run_on([&ends, &stays], "square --count 60 --work-ms 60");
+    let head = run_on(
+        [&ends.address, &stays.address],
+        "square --count 60 --work-ms 60",
+    );
     ends.process.err.wait_for_nth("kernel begins", 6);
     ends.process.signal(signal);
     assert_eq!(ends.process.wait(), Some(0));
@@ -145,10 +152,8 @@ fn a_worker_told_to_end_amid_a_stream_of_tasks_harms_none() {
     const COUNT: u64 = 300_000;
     for signal in ["TERM", "INT"] {
         let (mut ends, stays) = (Worker::start(1), Worker::start(1));
-        let head = run_on(
-            [&ends, &stays],
-            &format!("square --count {COUNT} --work-ms 0"),
-        );
+        let job = format!("square --count {COUNT} --work-ms 0");
+        let head = run_on([&ends.address, &stays.address], &job);
         head.out.wait_for("20000\tdone");
         ends.process.signal(signal);
         assert_eq!(ends_at_once(&mut ends.process), Some(0));
@@ -158,15 +163,15 @@ fn a_worker_told_to_end_amid_a_stream_of_tasks_harms_none() {
 
 #[test]
 fn a_worker_whose_time_is_up_ends_all_the_same() {
-    let (mut ends, stays) = (stubborn_worker("--grace 1"), Worker::start(1));
-    let head = run_on([&ends, &stays], "square --count 20 --work-ms 0");
-    ends.says("kernel begins");
-    ends.process.signal("TERM");
+    let (mut ends, stays, head) = stuck("127.77.11.1", "--grace 1");
     let start = Instant::now();
+    ends.process.signal("TERM");
     assert_eq!(ends.process.wait(), Some(0));
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(900), "it took {took:?}");
-    assert!(took < AT_ONCE, "it took {took:?}");
+    assert!(
+        took >= Duration::from_secs(1) && took < AT_ONCE,
+        "it took {took:?}"
+    );
     ends.says("1 tasks still run after 1 s: ending all the same");
     let ended = head.end().expect(0);
     assert_unharmed(&ended, 20);
@@ -175,9 +180,7 @@ fn a_worker_whose_time_is_up_ends_all_the_same() {
 
 #[test]
 fn a_second_signal_ends_a_worker_at_once() {
-    let (mut ends, stays) = (stubborn_worker(""), Worker::start(1));
-    let head = run_on([&ends, &stays], "square --count 20 --work-ms 0");
-    ends.says("kernel begins");
+    let (mut ends, _stays, head) = stuck("127.77.11.2", "");
     ends.process.signal("TERM");
     ends.says("about to end: what runs has 30 s to finish");
     ends.process.signal("INT");
@@ -202,17 +205,14 @@ fn an_idle_worker_ends_at_once() {
 
 #[test]
 fn a_worker_about_to_end_turns_heads_away() {
-    let (ends, stays) = (stubborn_worker(""), Worker::start(1));
-    let first = run_on([&ends, &stays], "square --count 20 --work-ms 0");
-    ends.says("kernel begins");
+    let (ends, _stays, first) = stuck("127.77.11.3", "");
     ends.process.signal("TERM");
     ends.says("about to end");
     let refused = Client::opened(&ends.address).until_closed();
     assert_eq!(refusal(&refused).unwrap(), "it is about to end");
-    let other = run_on([&ends, &stays], "square --count 20 --work-ms 0");
-    let ended = other.end().expect(0);
-    ended.says("it refused: it is about to end; it is tried again");
-    assert_unharmed(&ended, 20);
+    let other = Run::start(&format!("-w {} square", ends.address));
+    let refused = "it refused: it is about to end; it is tried again";
+    other.process.err.wait_for(refused);
     drop(ends);
     assert_unharmed(&first.end().expect(0), 20);
 }
@@ -291,9 +291,7 @@ fn an_interrupted_head_compares_nothing() {
     head.out.wait_for("10 -> 100");
     head.process.signal("INT");
     let ended = head.end().expect(130);
-    let count = ended.text().lines().count() as u64;
-    assert_eq!(ended.text(), squares(count));
-    assert!(count < 200);
+    assert!(ended.text().lines().count() < 200);
     ended.says("the results so far are written");
     let is_verdict = |line: &String| line.contains("Results: ") || line.contains("Speed-up: ");
     assert!(!ended.err.iter().any(is_verdict), "{:#?}", ended.err);
