@@ -8,13 +8,15 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 
 use log::{LevelFilter, error, warn};
 
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, Stop};
 use crate::kernels::{Job, builtin};
 use crate::messages::{self, say};
 use crate::options::{Address, Cluster, HeadOptions, WorkerOptions};
@@ -74,10 +76,15 @@ fn failure(what: &str) -> impl FnOnce(io::Error) -> Failure + '_ {
 fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
+    // Before there is a file that would be left behind.
+    let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
     // Before any work is done: a result that cannot be written is no use.
     reactor.set_output(open_output(options, &reactor)?);
     let serial = match options.compare {
-        true => Some(run_serially(options)?),
+        true => match run_serially(options, &stop)? {
+            None => return Ok(Exit::Interrupted),
+            serial => serial,
+        },
         false => None,
     };
     let (names, targets) = workers(options)?;
@@ -90,8 +97,6 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     config.failures_max = options.failures_max;
     config.seed = u64::from(std::process::id());
     let mut role = Head::new(config, Compared::new(options.job.clone()));
-    let signals = signals::catch(Exit::Interrupted.code());
-    let signals = signals.map_err(failure("cannot catch signals"))?;
     reactor
         .watch_signals(signals)
         .map_err(failure("cannot watch for signals"))?;
@@ -99,7 +104,10 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let output = reactor.take_output().expect("it was set above");
     exit = finish_output(output, exit);
+    // A run that was cut short has no speed, and its results differ by what is missing.
+    let tasks = role.workload().digest().tasks;
     if let Some(serial) = serial
+        && (exit == Exit::Done || tasks == serial.digest.tasks)
         && !report_comparison(&role, &serial, options.quiet)
         && exit == Exit::Done
     {
@@ -145,16 +153,30 @@ fn finish_output(output: Output, exit: Exit) -> Exit {
     }
 }
 
-fn run_serially(options: &HeadOptions) -> Result<Serial, Failure> {
-    let ran = serial::run(options.job.clone(), &builtin(), |_, _, _| {});
+/// Where signals arrive, and for a serial run what they raise.
+fn catch_signals(options: &HeadOptions) -> io::Result<(UnixStream, Arc<Stop>)> {
+    let stop = Arc::new(Stop::new());
+    if options.compare {
+        signals::raise(Arc::clone(&stop))?;
+    }
+    Ok((signals::catch(Exit::Interrupted.code())?, stop))
+}
+
+/// `None` if a signal came first.
+fn run_serially(options: &HeadOptions, stop: &Stop) -> Result<Option<Serial>, Failure> {
+    let ran = serial::run(options.job.clone(), &builtin(), stop, |_, _, _| {});
     let serial = ran.map_err(|reason| Failure {
         exit: Exit::Usage,
         reason,
     })?;
+    if stop.is_raised() {
+        warn!("interrupted in the serial run; there are no results");
+        return Ok(None);
+    }
     if !options.quiet {
         say(&format!("Serial time: {}", seconds(serial.elapsed)));
     }
-    Ok(serial)
+    Ok(Some(serial))
 }
 
 /// Prints times and verdict; says whether the results are identical.

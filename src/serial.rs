@@ -64,27 +64,28 @@ pub struct Serial {
 }
 
 /// Runs all tasks of `job` one after another. Nothing is written: `deliver` and `finish` are not
-/// called; `on_result` sees task, status and output (or the reason) of each instead.
+/// called; `on_result` sees task, status and output (or the reason) of each instead. Once `stop` is
+/// raised it returns as soon as it can, with a result that means nothing.
 ///
 /// # Errors
 /// Why there is no such kernel.
 pub fn run(
     mut job: impl Workload,
     kernels: &Kernels,
+    stop: &Stop,
     mut on_result: impl FnMut(u64, Status, &[u8]),
 ) -> Result<Serial, String> {
     let start = Instant::now();
     let kernel = kernels.open(job.kernel(), &job.setup())?;
-    let stop = Stop::new();
     let mut digest = Digest::default();
     let (mut input, mut output) = (Vec::new(), Vec::new());
     for task in 0.. {
         input.clear();
-        if job.next(&mut input) == Next::End {
+        if stop.is_raised() || job.next(&mut input) == Next::End {
             break;
         }
         output.clear();
-        let status = run_one(&*kernel, &input, &stop, &mut output);
+        let status = run_one(&*kernel, &input, stop, &mut output);
         digest.add(task, status, &output);
         on_result(task, status, &output);
     }
@@ -217,9 +218,14 @@ mod tests {
     fn a_delivered_run_compares_equal_to_the_serial_one() {
         let job = Squares::new(5, 0, Rows::default());
         let mut results = Vec::new();
-        let serial = run(job.clone(), &builtin(), |task, status, output| {
-            results.push((task, status, output.to_vec()));
-        })
+        let serial = run(
+            job.clone(),
+            &builtin(),
+            &Stop::new(),
+            |task, status, output| {
+                results.push((task, status, output.to_vec()));
+            },
+        )
         .unwrap();
         assert_eq!(serial.digest.tasks, 5);
 
@@ -246,8 +252,20 @@ mod tests {
     #[test]
     fn the_time_is_that_of_all_tasks() {
         let job = Squares::new(3, 10, Rows::default());
-        let serial = run(job, &builtin(), |_, _, _| {}).unwrap();
+        let serial = run(job, &builtin(), &Stop::new(), |_, _, _| {}).unwrap();
         assert!(serial.elapsed >= Duration::from_millis(30));
+    }
+
+    #[test]
+    fn a_raised_stop_ends_it() {
+        let job = Squares::new(1_000, 1, Rows::default());
+        let (stop, mut results) = (Stop::new(), 0);
+        let ran = run(job, &builtin(), &stop, |_, _, _| {
+            results += 1;
+            stop.set(true);
+        });
+        assert!(ran.is_ok());
+        assert_eq!(results, 1);
     }
 
     #[test]
@@ -268,6 +286,7 @@ mod tests {
         run(
             job,
             &Kernels::new().with("square", open),
+            &Stop::new(),
             |_, status, output| {
                 results.push((status, String::from_utf8(output.to_vec()).unwrap()));
             },
@@ -285,6 +304,6 @@ mod tests {
     #[test]
     fn a_missing_kernel_is_an_error() {
         let job = Squares::new(1, 0, Rows::default());
-        assert!(run(job, &Kernels::new(), |_, _, _| {}).is_err());
+        assert!(run(job, &Kernels::new(), &Stop::new(), |_, _, _| {}).is_err());
     }
 }

@@ -6,7 +6,9 @@
 //! Invariant: what was stopped goes on again, what was killed is started again, and the cable is in
 //! again, even if the head ends meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use teamster::limits::GRACE_DEFAULT;
 
 use crate::cluster::{Cluster, Tally};
 use crate::plan::{Fault, Plan};
@@ -68,6 +70,7 @@ pub fn inject(plan: &Plan, cluster: &mut Cluster) -> Result<Evidence, String> {
             cluster.start_worker(1 - victim, plan.slots[1 - victim])?;
             Ok(Evidence::LostByAny)
         }
+        Fault::Drain => drain(plan, cluster).map(Evidence::Known),
         Fault::Stop5 => stop(plan, cluster).map(Evidence::Known),
         Fault::Stop15 => stop(plan, cluster).map(|_| Evidence::Lost(victim)),
         Fault::StopHead => {
@@ -96,6 +99,22 @@ pub fn inject(plan: &Plan, cluster: &mut Cluster) -> Result<Evidence, String> {
             Ok(Evidence::Done(victim))
         }
     }
+}
+
+/// Has a worker end in good order, and starts it again. Says whether it had work then.
+fn drain(plan: &Plan, cluster: &mut Cluster) -> Result<bool, String> {
+    let worker = cluster.worker(plan.victim);
+    worker.signal("TERM")?;
+    // Its tasks are short: it must not need the whole of its time.
+    let status = worker.wait_until(Instant::now() + GRACE_DEFAULT / 2);
+    match status.map(|status| status.code()) {
+        Some(Some(0)) => {}
+        other => return Err(format!("told to end, the worker came to {other:?}")),
+    }
+    let had_work = worker.stderr.text().contains("about to end: what runs");
+    cluster.pause(plan.lasts);
+    cluster.start_worker(plan.victim, plan.slots[plan.victim])?;
+    Ok(had_work)
 }
 
 /// Stops a worker for a while. Says whether it had work: then the results, which come in input order,

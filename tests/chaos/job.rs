@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use teamster::format::{Format, Rows};
+use teamster::kernel::Stop;
 use teamster::kernels::primes::Primes;
 use teamster::kernels::square::Squares;
 use teamster::kernels::{Job, builtin};
@@ -89,7 +90,7 @@ fn rows() -> Rows {
 /// The number that each task of a job gives, in order.
 fn serial_outputs(job: Job) -> Vec<u64> {
     let mut outputs = Vec::new();
-    let ran = serial::run(job, &builtin(), |_, _, output| {
+    let ran = serial::run(job, &builtin(), &Stop::new(), |_, _, output| {
         let bytes = output.try_into().expect("both jobs give 64-bit numbers");
         outputs.push(u64::from_be_bytes(bytes));
     });

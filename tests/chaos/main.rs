@@ -5,7 +5,7 @@
 //! there is no root, no `ip` or no namespaces a line `skipped: ` says so.
 //!
 //! The suite: `CHAOS_RUNS=200 cargo test --release --test chaos -- --ignored --nocapture`
-//! - `CHAOS_RUNS` how many runs must count (28: each fault twice)
+//! - `CHAOS_RUNS` how many runs must count (30: each fault twice)
 //! - `CHAOS_SEED` seed of the first (1); each has the next one, and a seed alone repeats its run
 //! - `CHAOS_FAULT` only this fault; otherwise the seeds take turns through all of them
 //! - `CHAOS_PARALLEL` how many at a time (8); most of the time they wait
@@ -79,7 +79,7 @@ fn quick_faults_lose_nothing() {
     if is_skipped() {
         return;
     }
-    let faults = [Fault::Kill, Fault::Reset, Fault::Join];
+    let faults = [Fault::Kill, Fault::Reset, Fault::Join, Fault::Drain];
     let plan = |(seed, fault)| Plan::new(seed, Some(fault));
     let plans: Vec<_> = (1..).zip(faults).map(plan).collect();
     let all_sleep = plans.iter().all(|plan| plan.work != Work::Primes);

@@ -17,6 +17,8 @@ pub enum Fault {
     Kill,
     /// So are both, at once.
     KillBoth,
+    /// A worker is told to end, which it does in good order, and started again.
+    Drain,
     /// A worker is stopped and goes on: too short to be lost, and long enough.
     Stop5,
     Stop15,
@@ -38,7 +40,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::Kill,
         Fault::KillBoth,
         Fault::Stop5,
@@ -53,6 +55,7 @@ impl Fault {
         Fault::Dribble,
         Fault::Quota,
         Fault::Join,
+        Fault::Drain,
     ];
 
     pub fn name(self) -> &'static str {
@@ -71,6 +74,7 @@ impl Fault {
             Fault::Dribble => "dribble",
             Fault::Quota => "quota",
             Fault::Join => "join",
+            Fault::Drain => "drain",
         }
     }
 
@@ -90,10 +94,15 @@ impl Fault {
         )
     }
 
+    /// Whether nobody may be blamed for it: the head prints what it counts against tasks.
+    pub fn blames_nobody(self) -> bool {
+        self == Fault::Drain
+    }
+
     /// Shortest and longest time for which it lasts, in milliseconds.
     fn lasts_ms(self) -> (u64, u64) {
         match self {
-            Fault::Kill | Fault::KillBoth => (0, 3_000),
+            Fault::Kill | Fault::KillBoth | Fault::Drain => (0, 3_000),
             Fault::Stop5 => (5_000, 5_000),
             Fault::Stop15 | Fault::StopHead | Fault::Stall => (15_000, 15_000),
             Fault::Down20 => (20_000, 20_000),

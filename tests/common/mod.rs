@@ -10,6 +10,7 @@
 #![allow(dead_code)]
 
 pub mod net;
+pub mod own;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -131,6 +132,14 @@ impl Process {
             status = self.child.try_wait().unwrap();
         }
         status.and_then(|status| status.code())
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let mut kill = Command::new("kill");
+        let status = kill.args(["-s", name, &pid]).status().unwrap();
+        assert!(status.success(), "kill -s {name} {pid}");
     }
 
     /// Reads standard output to its end and waits.

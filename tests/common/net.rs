@@ -7,8 +7,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -48,6 +48,8 @@ struct Counts {
     accepts: AtomicUsize,
     /// When bytes last passed in bulk, in milliseconds after `start`: not a heartbeat.
     bulk_ms: AtomicU64,
+    /// When any last came from the worker.
+    from_worker: Mutex<Instant>,
     start: Instant,
 }
 
@@ -60,6 +62,7 @@ impl Relay {
         let counts = Arc::new(Counts {
             accepts: AtomicUsize::new(0),
             bulk_ms: AtomicU64::new(0),
+            from_worker: Mutex::new(Instant::now()),
             start: Instant::now(),
         });
         let shared = Arc::clone(&counts);
@@ -68,8 +71,9 @@ impl Relay {
             let worker = TcpStream::connect(worker).unwrap();
             let (to, from) = (worker.try_clone().unwrap(), head.try_clone().unwrap());
             let counts = Arc::clone(&shared);
-            thread::spawn(move || copy(from, to, &counts));
-            copy(worker, head, &shared);
+            thread::spawn(move || copy(from, to, &counts, || {}));
+            let note = || *shared.from_worker.lock().unwrap() = Instant::now();
+            copy(worker, head, &shared, note);
         });
         Relay { address, counts }
     }
@@ -79,6 +83,11 @@ impl Relay {
         self.counts.accepts.load(Ordering::SeqCst)
     }
 
+    /// When the worker last sent anything.
+    pub fn heard_at(&self) -> Instant {
+        *self.counts.from_worker.lock().unwrap()
+    }
+
     /// For how long no more than heartbeats have passed.
     pub fn quiet_ms(&self) -> u64 {
         let now = self.counts.start.elapsed().as_millis() as u64;
@@ -86,10 +95,11 @@ impl Relay {
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, counts: &Counts) {
+fn copy(mut from: TcpStream, mut to: TcpStream, counts: &Counts, note: impl Fn()) {
     from.set_nodelay(true).unwrap();
     let mut buffer = [0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        note();
         if count > BULK_BYTES {
             let now = counts.start.elapsed().as_millis() as u64;
             counts.bulk_ms.store(now, Ordering::SeqCst);
