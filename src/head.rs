@@ -181,6 +181,12 @@ impl<W: Workload> Head<W> {
         Some((session.credit_tasks, self.scheduler.held_tasks(worker)))
     }
 
+    /// Whether a worker is connected and silent for too long, for the simulator's ledger.
+    pub fn is_lost(&self, worker: u32) -> bool {
+        let session = self.links[worker as usize].session();
+        session.is_some_and(|session| session.silence.is_lost())
+    }
+
     /// Whether a worker may be given tasks, for the simulator's ledger.
     pub fn is_usable(&self, worker: u32) -> bool {
         self.links[worker as usize].is_usable() && self.scheduler.doubted(worker) < DOUBTS_MAX

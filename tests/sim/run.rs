@@ -263,10 +263,9 @@ impl Run {
         }
         let has_task = counts.ready > 0 || (!head.workload().is_at_end() && scheduler.has_room());
         for worker in 0..self.world.plan.workers as u32 {
-            let is_lost = head.credit(worker).is_some() && !head.is_usable(worker);
             oracle!(
                 "no-loss",
-                !is_lost || self.world.weather[worker as usize + 1].is_struck,
+                !head.is_lost(worker) || self.world.weather[worker as usize + 1].is_struck,
                 "worker {worker}, which no fault has touched, is taken for lost"
             );
             let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
@@ -277,14 +276,14 @@ impl Run {
             );
         }
         let workers = 0..self.world.plan.workers as u32;
-        let at_usable: u32 = workers
-            .filter(|&worker| head.is_usable(worker))
+        let at_living: u32 = workers
+            .filter(|&worker| !head.is_lost(worker))
             .map(|worker| scheduler.held_tasks(worker))
             .sum();
         oracle!(
             "lost-returns",
-            counts.in_flight <= at_usable as usize,
-            "{} tasks in flight, usable workers hold {at_usable} attempts",
+            counts.in_flight <= at_living as usize,
+            "{} tasks in flight, workers that are not lost hold {at_living}",
             counts.in_flight
         );
         oracle!(
