@@ -235,7 +235,7 @@ impl<W: Workload> Head<W> {
             }
             Timer::Silence(index) => self.check_silence(index, now, out),
             Timer::Aside(index) => self.try_again(index),
-            Timer::Doubt => self.settle_doubts(),
+            Timer::Doubt => self.settle_doubts(now),
             Timer::Settle => self.settled = true,
             Timer::GiveUp => {
                 let wait_s = self.config.give_up.as_secs_f64();

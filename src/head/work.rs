@@ -74,8 +74,8 @@ impl<W: Workload> Head<W> {
             self.fill_all(now, out);
             // Tasks that are too long, and doubts that were settled, have their outcome already;
             // nothing else would call for another turn.
-            self.settle_if_stuck(now);
-            if !self.deliver(out) {
+            let has_settled = self.settle_if_stuck(now);
+            if !self.deliver(out) && !has_settled {
                 return;
             }
         }
