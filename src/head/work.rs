@@ -118,7 +118,8 @@ impl<W: Workload> Head<W> {
                 Pick::Wait => return true,
                 Pick::Nothing => {
                     if !self.pull() {
-                        return false;
+                        // What must run alone is nothing to this worker and all to an empty one.
+                        return self.scheduler.counts().ready > 0;
                     }
                 }
                 Pick::Task { task, input_bytes } => {
