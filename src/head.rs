@@ -181,6 +181,17 @@ impl<W: Workload> Head<W> {
         Some((session.credit_tasks, self.scheduler.held_tasks(worker)))
     }
 
+    /// Whether a worker is connected and silent for too long, for the simulator's ledger.
+    pub fn is_lost(&self, worker: u32) -> bool {
+        let session = self.links[worker as usize].session();
+        session.is_some_and(|session| session.silence.is_lost())
+    }
+
+    /// Whether a worker is set aside, for the simulator's ledger.
+    pub fn is_aside(&self, worker: u32) -> bool {
+        self.links[worker as usize].trust.is_aside()
+    }
+
     /// Whether a worker may be given tasks, for the simulator's ledger.
     pub fn is_usable(&self, worker: u32) -> bool {
         self.links[worker as usize].is_usable() && self.scheduler.doubted(worker) < DOUBTS_MAX
@@ -199,25 +210,27 @@ impl<W: Workload> Head<W> {
     }
 
     /// Ends the run. What is done but could not be delivered in its turn is delivered now.
-    fn end(&mut self, exit: Exit, out: &mut impl Sink) {
+    fn end(&mut self, mut exit: Exit, out: &mut impl Sink) {
         if self.ended.is_some() {
             return;
         }
-        self.ended = Some(exit);
         self.timers = Timers::new();
-        let open = self.scheduler.counts();
-        let undone = open.ready + open.in_flight + open.doubted;
-        let is_cut_short = open.open() > 0 || !self.exhausted;
-        if is_cut_short && !matches!(exit, Exit::Output | Exit::ReaderGone) {
+        if !matches!(exit, Exit::Output | Exit::ReaderGone) {
+            let counts = self.scheduler.counts();
+            let undone = counts.open() - counts.answered;
             while let Some(answer) = self.scheduler.next_answer_or_skip() {
                 self.deliver_one(&answer);
             }
-            self.workload.finish(&mut self.text);
+            let is_sound = self.workload.finish(&mut self.text);
             self.write_text(out);
+            if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
+                exit = Exit::Failed;
+            }
             if undone > 0 || !self.exhausted {
                 warn!("{undone} tasks begun were not done; the results so far are written");
             }
         }
+        self.ended = Some(exit);
         out.exit(exit);
     }
 
@@ -234,7 +247,7 @@ impl<W: Workload> Head<W> {
             }
             Timer::Silence(index) => self.check_silence(index, now, out),
             Timer::Aside(index) => self.try_again(index),
-            Timer::Doubt => self.settle_doubts(),
+            Timer::Doubt => self.settle_doubts(now),
             Timer::Settle => self.settled = true,
             Timer::GiveUp => {
                 let wait_s = self.config.give_up.as_secs_f64();

@@ -267,11 +267,11 @@ impl Scheduler {
 
     /// The worker has been alive all the time: what its latest loss blamed on tasks is taken back.
     pub fn forgive(&mut self, worker: u32) {
-        for (task, was_certain) in std::mem::take(&mut self.seats[worker as usize].blamed) {
+        for task in std::mem::take(&mut self.seats[worker as usize].blamed) {
             let Some(entry) = self.table.get_mut(task) else {
                 continue;
             };
-            entry.blame.forgive(was_certain);
+            entry.blame.forgive(worker);
             if entry.state == State::Ready && self.waiting.remove(task) {
                 self.waiting.add(task, &entry.blame, self.attempts_max);
             }
@@ -405,13 +405,12 @@ impl Scheduler {
         let slots = loss.slots();
         let is_certain = tasks.len() <= slots as usize;
         if slots > 0 {
-            seat.blamed
-                .extend(tasks.iter().map(|&task| (task, is_certain)));
+            seat.blamed.extend(&tasks);
         }
         for &task in &tasks {
             let entry = self.table.get_mut(task).expect("it is in flight");
             if let Loss::Unplanned { cause, .. } = loss {
-                entry.blame.add(is_certain, cause);
+                entry.blame.add(worker, is_certain, cause);
             }
             if let Some(reason) = entry.blame.verdict(self.attempts_max) {
                 let reason = Payload::from(reason.as_bytes());

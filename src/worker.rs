@@ -62,6 +62,8 @@ pub struct Worker {
     timers: Timers<Timer>,
     /// It has been told to end.
     is_draining: bool,
+    /// And waits for nothing any more.
+    is_out_of_time: bool,
     /// Sessions that were sent a `Ping` this turn.
     pongs_due: Vec<ConnId>,
 }
@@ -146,6 +148,7 @@ impl Worker {
             sessions: Conns::new(),
             timers: Timers::new(),
             is_draining: false,
+            is_out_of_time: false,
             pongs_due: Vec::new(),
         }
     }
@@ -411,7 +414,7 @@ impl Worker {
     }
 
     /// Once a worker that is about to end has answered everything, it closes its sessions, and ends
-    /// with the last of them.
+    /// with the last of them, or when its time is over.
     fn end_if_drained(&mut self, out: &mut impl Sink) {
         if !self.is_draining {
             return;
@@ -423,7 +426,7 @@ impl Worker {
             self.end(conn, out);
             out.close(conn);
         }
-        if self.sessions.count() == 0 {
+        if self.sessions.count() == 0 || self.is_out_of_time {
             out.exit(Exit::Done);
         }
     }
@@ -516,7 +519,7 @@ impl Role for Worker {
                         "{held} tasks still run after {} s: ending all the same",
                         self.config.grace.as_secs()
                     );
-                    out.exit(Exit::Done);
+                    self.is_out_of_time = true;
                 }
             }
         }

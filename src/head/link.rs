@@ -13,6 +13,7 @@ use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
 use crate::rng::Backoff;
 use crate::role::{Attempt, ConnId, Sink};
+use crate::scheduler::Loss;
 use crate::silence::Silence;
 use crate::time::Time;
 
@@ -134,6 +135,17 @@ impl Link {
     pub fn is_usable(&self) -> bool {
         let is_there = |s: &Session| !s.silence.is_lost() && !s.is_draining;
         self.session().is_some_and(is_there) && !self.trust.is_aside()
+    }
+
+    /// What it means for its tasks that it is lost now, for this `cause`.
+    pub fn loss<'a>(&self, cause: &'a str) -> Loss<'a> {
+        match self.session() {
+            Some(session) if session.is_draining => Loss::Planned,
+            _ => Loss::Unplanned {
+                slots: u32::from(self.slots),
+                cause,
+            },
+        }
     }
 
     /// Its first dial is decided, one way or the other.

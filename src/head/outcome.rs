@@ -126,13 +126,13 @@ impl<W: Workload> Head<W> {
         self.note_usable();
     }
 
-    /// Nothing is in flight, and only doubts are left to wait for: nobody will tell, so they are the
-    /// tasks' own answers. A worker that is just being dialled might; it gets a little time.
-    pub(super) fn settle_if_stuck(&mut self, now: Time) {
+    /// Nothing is in flight, and only doubts are left to wait for: they are settled now. A worker that
+    /// is just being dialled might tell; it gets a little time. Says whether there were any.
+    pub(super) fn settle_if_stuck(&mut self, now: Time) -> bool {
         let counts = self.scheduler.counts();
         if counts.doubted == 0 || counts.in_flight > 0 {
             self.timers.cancel(Timer::Doubt);
-            return;
+            return false;
         }
         let is_awaited = |state: &State| match state {
             State::Waiting | State::Dialing | State::Greeting { .. } => true,
@@ -141,16 +141,28 @@ impl<W: Workload> Head<W> {
         };
         if self.links.iter().any(|link| is_awaited(&link.state)) {
             self.timers.set_if_new(Timer::Doubt, now + DOUBT_TIMEOUT);
-            return;
+            return false;
         }
-        self.settle_doubts();
+        self.settle_doubts(now);
+        true
     }
 
-    /// Believes all doubted failures.
-    pub(super) fn settle_doubts(&mut self) {
+    /// Has another worker try what is doubted, or believes it if there is none that could tell.
+    pub(super) fn settle_doubts(&mut self, now: Time) {
         for index in 0..self.links.len() as u32 {
-            let confirmed = self.scheduler.confirm(index) as u64;
-            self.links[index as usize].tally.failed += confirmed;
+            if self.scheduler.doubted(index) == 0 {
+                continue;
+            }
+            if self
+                .links
+                .iter()
+                .any(|link| link.is_usable() && !link.trust.is_suspected())
+            {
+                self.set_aside(index, now);
+            } else {
+                let confirmed = self.scheduler.confirm(index) as u64;
+                self.links[index as usize].tally.failed += confirmed;
+            }
         }
     }
 }

@@ -175,13 +175,7 @@ impl<W: Workload> Head<W> {
     pub(super) fn lose(&mut self, index: u32, reason: &str, now: Time) {
         let link = &self.links[index as usize];
         let cause = format!("{}: {reason}", link.name);
-        let loss = match link.session() {
-            Some(session) if session.is_draining => Loss::Planned,
-            _ => Loss::Unplanned {
-                slots: u32::from(link.slots),
-                cause: &cause,
-            },
-        };
+        let loss = link.loss(&cause);
         self.redial(index, reason, &loss, now);
     }
 
@@ -254,9 +248,7 @@ impl<W: Workload> Head<W> {
                 Some(Passed::Lost) => {
                     let silent = format!("silent for {} s", LOST_AFTER.as_secs());
                     let cause = format!("{}: {silent}", link.name);
-                    let slots = u32::from(link.slots);
-                    let cause = &cause;
-                    let loss = Loss::Unplanned { slots, cause };
+                    let loss = link.loss(&cause);
                     let returned = self.scheduler.take_back(index, &loss);
                     link.tally.lost += returned as u64;
                     warn!(

@@ -60,6 +60,11 @@ impl Trust {
         self.faults >= STRIKES_MAX || (self.failures >= STRIKES_MAX && others_succeed)
     }
 
+    /// Whether its latest answers were fast failures.
+    pub fn is_suspected(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Whether it is set aside now.
     pub fn is_aside(&self) -> bool {
         self.is_aside

@@ -39,72 +39,63 @@ impl Loss<'_> {
     }
 }
 
-/// What a task has been blamed for. Most tasks never are: then it owns no memory.
+/// The losses that a task has been blamed for, oldest first. Most tasks never are: then it owns no
+/// memory.
 #[derive(Debug, Default)]
-pub(super) struct Blame(Option<Box<Record>>);
+pub(super) struct Blame(Vec<Lost>);
 
-#[derive(Debug, Default)]
-struct Record {
-    /// Losses at which it was running.
-    losses: u32,
-    /// Losses at which it may have been.
-    suspicions: u32,
-    /// Where and how each ended.
-    causes: Vec<String>,
+#[derive(Debug)]
+struct Lost {
+    worker: u32,
+    /// It was running; otherwise it may have been.
+    is_certain: bool,
+    /// Where and how it ended.
+    cause: String,
 }
 
 impl Blame {
     /// One more loss.
-    pub fn add(&mut self, is_certain: bool, cause: &str) {
-        let record = self.0.get_or_insert_default();
-        record.causes.push(cause.to_owned());
-        if is_certain {
-            record.losses += 1 + std::mem::take(&mut record.suspicions);
-        } else {
-            record.suspicions += 1;
+    pub fn add(&mut self, worker: u32, is_certain: bool, cause: &str) {
+        let cause = cause.to_owned();
+        self.0.push(Lost {
+            worker,
+            is_certain,
+            cause,
+        });
+    }
+
+    /// The latest loss of `worker` was none. Others may have come since.
+    pub fn forgive(&mut self, worker: u32) {
+        if let Some(index) = self.0.iter().rposition(|lost| lost.worker == worker) {
+            self.0.remove(index);
         }
     }
 
-    /// The latest loss was none.
-    pub fn forgive(&mut self, was_certain: bool) {
-        let Some(record) = &mut self.0 else {
-            return;
-        };
-        record.causes.pop();
-        match was_certain {
-            true => record.losses = record.losses.saturating_sub(1),
-            false => record.suspicions = record.suspicions.saturating_sub(1),
-        }
-        if record.losses + record.suspicions == 0 {
-            self.0 = None;
-        }
-    }
-
-    /// Losses at which it was running.
+    /// Losses at which it was running: suspicions count with the first certain loss after them.
     pub fn losses(&self) -> u32 {
-        self.0.as_ref().map_or(0, |record| record.losses)
+        let last = self.0.iter().rposition(|lost| lost.is_certain);
+        last.map_or(0, |index| index as u32 + 1)
     }
 
-    /// Whether it was ever blamed for anything.
+    /// Whether it is blamed for anything.
     pub fn is_any(&self) -> bool {
-        self.0.is_some()
+        !self.0.is_empty()
     }
 
     /// Whether it must run alone: its next loss would be its last.
     pub fn is_lonely(&self, attempts_max: u32) -> bool {
-        let record = self.0.as_ref();
-        record.is_some_and(|record| record.losses + record.suspicions + 1 >= attempts_max)
+        self.is_any() && self.0.len() + 1 >= attempts_max as usize
     }
 
     /// Why the task is given up, if it is.
     pub fn verdict(&self, attempts_max: u32) -> Option<String> {
-        let record = self.0.as_ref()?;
-        (record.losses >= attempts_max).then(|| {
+        let losses = self.losses();
+        (losses >= attempts_max).then(|| {
+            let causes: Vec<&str> = self.0.iter().map(|lost| &lost.cause[..]).collect();
             format!(
-                "given up: it was running when {} workers were lost ({}); it may be what kills \
-                 them (--attempts {attempts_max})",
-                record.losses,
-                record.causes.join("; ")
+                "given up: it was running when {losses} workers were lost ({}); it may be what \
+                 kills them (--attempts {attempts_max})",
+                causes.join("; ")
             )
         })
     }

@@ -28,8 +28,8 @@ pub(super) struct Seat {
     pub is_taken_whole: bool,
     /// Tasks whose failure here is not believed yet.
     pub doubted: BTreeSet<u64>,
-    /// Whom its latest loss was blamed on, and whether they were certainly running.
-    pub blamed: Vec<(u64, bool)>,
+    /// Whom its latest loss was blamed on.
+    pub blamed: Vec<u64>,
 }
 
 impl Seat {

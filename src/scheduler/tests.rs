@@ -392,6 +392,25 @@ fn planned_losses_and_forgiven_ones_cost_nothing() {
 }
 
 #[test]
+fn what_is_forgiven_is_the_loss_of_that_worker_and_no_other() {
+    let mut scheduler = Scheduler::new(3, true, 3);
+    (0..9).for_each(|task| scheduler.add(&[task]));
+    // Worker 0 falls silent with more than it runs: task 0 is only suspected.
+    for _ in 0..=SLOTS {
+        assign(&mut scheduler, 0);
+    }
+    scheduler.take_back(0, &lost("silent"));
+    assert_eq!(assign(&mut scheduler, 1).task, 0);
+    scheduler.end_session(1, &lost("died"));
+    scheduler.forgive(0);
+    scheduler.check();
+    let blame = &scheduler.table.get(0).unwrap().blame;
+    assert_eq!(blame.losses(), 1, "one death is left");
+    let reason = blame.verdict(1).unwrap();
+    assert!(reason.contains("1 workers were lost (died)"), "{reason}");
+}
+
+#[test]
 fn a_task_that_was_put_back_goes_elsewhere() {
     let mut scheduler = scheduler(2, true, 2);
     let first = assign(&mut scheduler, 0);

@@ -17,10 +17,10 @@ use teamster::time::Duration;
 use crate::{Bench, attempt, conn, outcome, seconds};
 
 /// So many tasks of so many bytes, each answered with a text of so many bytes.
-struct Job {
-    count: u64,
-    input_bytes: usize,
-    text_bytes: usize,
+pub struct Job {
+    pub count: u64,
+    pub input_bytes: usize,
+    pub text_bytes: usize,
 }
 
 impl Workload for Job {
@@ -50,7 +50,7 @@ impl Workload for Job {
     }
 }
 
-fn head(workers: usize, count: u64, input_bytes: usize, text_bytes: usize) -> Bench<Head<Job>> {
+pub fn head(workers: usize, count: u64, input_bytes: usize, text_bytes: usize) -> Bench<Head<Job>> {
     let names = (0..workers).map(|index| format!("w{index}")).collect();
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = 8192;
@@ -64,7 +64,7 @@ fn head(workers: usize, count: u64, input_bytes: usize, text_bytes: usize) -> Be
     bench
 }
 
-fn opened(bench: &mut Bench<Head<Job>>, dial: u32) {
+pub fn opened(bench: &mut Bench<Head<Job>>, dial: u32) {
     let peer = "w";
     bench.tell(Event::Opened {
         conn: conn(dial),
@@ -73,7 +73,7 @@ fn opened(bench: &mut Bench<Head<Job>>, dial: u32) {
     });
 }
 
-fn welcome(slots: u16, credit_tasks: u32) -> Frame<'static> {
+pub fn welcome(slots: u16, credit_tasks: u32) -> Frame<'static> {
     Frame::Welcome {
         slots,
         credit_tasks,

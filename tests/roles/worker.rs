@@ -305,3 +305,96 @@ fn a_head_heard_again_is_asked_again_before_it_is_taken_for_silent() {
     bench.wait(seconds(3));
     bench.expect(&["0: pause false", "0: Ping"]);
 }
+
+#[test]
+fn told_to_end_it_says_so_hands_back_what_has_not_started_and_ends_with_the_rest() {
+    let mut bench = working();
+    bench.hear(conn(0), task(0, b""));
+    bench.hear(conn(0), task(1, b""));
+    bench.take();
+    bench.tell(Event::Interrupted);
+    bench.turn();
+    bench.expect(&["0: Drain", "0: recall"]);
+    bench.tell(Event::Interrupted);
+    bench.expect(&[]);
+    bench.tell(Event::Completed(Completion::returned(
+        conn(0),
+        attempt(1, 1),
+        0,
+        "x",
+    )));
+    // This one was on its way.
+    bench.hear(conn(0), task(2, b""));
+    bench.turn();
+    bench.expect(&["0: Outcome 1/1 Returned 1", "0: Outcome 2/1 Returned 26"]);
+    opened(&mut bench, 1);
+    bench.expect(&["1: Refuse Busy: it is about to end", "1: close"]);
+    bench.tell(completed(attempt(0, 1), b""));
+    bench.turn();
+    bench.expect(&["0: Outcome 0/1 Done 0"]);
+    let bytes = unsent(&mut bench);
+    bench.tell(Event::Sent {
+        conn: conn(0),
+        bytes,
+    });
+    bench.turn();
+    bench.expect(&["0: revoke", "0: close", "exit Done"]);
+}
+
+/// Bytes that the worker of the test above has sent on its session.
+fn unsent(_: &mut Bench<Worker>) -> usize {
+    let outcome = |status, output| Frame::Outcome {
+        attempt: attempt(0, 1),
+        status,
+        run_us: 0,
+        output,
+    };
+    let welcome = Frame::Welcome {
+        slots: 2,
+        credit_tasks: 3,
+        credit_bytes: 100,
+        payload_max: 1 << 20,
+        incarnation: 0,
+        release: env!("CARGO_PKG_VERSION"),
+    };
+    let frames = [
+        welcome,
+        Frame::Drain,
+        outcome(Status::Returned, b"x"),
+        outcome(Status::Returned, &[b'x'; 26]),
+        outcome(Status::Done, b""),
+    ];
+    frames.iter().map(Frame::encoded_bytes).sum()
+}
+
+#[test]
+fn when_its_time_is_over_it_ends_once_whatever_runs() {
+    let mut bench = working();
+    bench.hear(conn(0), task(0, b""));
+    bench.take();
+    bench.tell(Event::Interrupted);
+    bench.turn();
+    bench.take();
+    for _ in 0..28 {
+        bench.wait(seconds(1));
+        bench.tell(Event::Heard { conn: conn(0) });
+    }
+    bench.take();
+    // The last outcome and the end of the time fall into one turn.
+    bench.now = bench.now + seconds(2);
+    let reason = CloseReason::Peer;
+    bench.tell(Event::Closed {
+        conn: conn(0),
+        reason,
+    });
+    bench.turn();
+    bench.expect(&["0: revoke", "exit Done"]);
+}
+
+#[test]
+fn an_idle_worker_ends_at_once() {
+    let mut bench = worker();
+    bench.tell(Event::Interrupted);
+    bench.turn();
+    bench.expect(&["exit Done"]);
+}

@@ -8,6 +8,7 @@
 use teamster::role::CloseReason;
 use teamster::time::Time;
 
+use crate::plan::RESTART_US_MAX;
 use crate::run::Run;
 use crate::world::What;
 
@@ -36,10 +37,22 @@ pub enum Kind {
     SlowNet,
     /// The output takes nothing.
     Stall,
+    /// A worker is stopped, for less than a peer may be silent.
+    Pause,
+    /// A worker answers everything at once, without running it.
+    BlackHole,
+    /// A worker is told to end, and starts again.
+    Drain,
+    /// A task kills the worker that runs it.
+    Poison,
+    /// The head is told to end.
+    Interrupt,
+    /// All workers die and do not come back.
+    Gone,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Crash,
         Kind::Mute,
         Kind::MuteHead,
@@ -51,7 +64,16 @@ impl Kind {
         Kind::Refused,
         Kind::SlowNet,
         Kind::Stall,
+        Kind::Pause,
+        Kind::BlackHole,
+        Kind::Drain,
+        Kind::Poison,
+        Kind::Interrupt,
+        Kind::Gone,
     ];
+
+    /// Those that strike again and again; the others have their place in the plan.
+    pub const RECURRING: usize = 14;
 
     pub const NAMES: [&str; Kind::ALL.len()] = [
         "crash",
@@ -65,6 +87,12 @@ impl Kind {
         "refused",
         "slow-net",
         "stall",
+        "pause",
+        "black-hole",
+        "drain",
+        "poison",
+        "interrupt",
+        "gone",
     ];
 }
 
@@ -113,6 +141,9 @@ impl Run {
             Kind::MuteHead => self.mute_head(),
             Kind::HalfOpen => self.half_open(node),
             Kind::Cut => self.cut(node, Kind::Cut),
+            Kind::Pause => self.pause(node),
+            Kind::BlackHole => self.black_hole(node),
+            Kind::Drain => self.drain(node),
             Kind::Slow if now < world.weather[node].slow => {}
             Kind::Slow => {
                 let until = self.until(1_000, 60_000_000);
@@ -126,7 +157,7 @@ impl Run {
             // Counted where each dial meets it.
             Kind::NoGreeting => {
                 self.cut(node, Kind::NoGreeting);
-                self.world.weather[node].deaf = self.until(1_000, 30_000_000);
+                self.world.weather[node].deaf = self.until(2_000_000, 30_000_000);
             }
             Kind::Refused => {
                 self.cut(node, Kind::Refused);
@@ -144,13 +175,15 @@ impl Run {
                 self.world.ledger.strike(Kind::Stall, in_flight);
                 self.world.output_stalls = self.until(1_000_000, 90_000_000);
             }
+            Kind::Poison | Kind::Interrupt | Kind::Gone => unreachable!("they do not recur"),
         }
     }
 
-    /// A time from now, spread over the orders of magnitude, and not in the calm.
+    /// A time from now, spread over the orders of magnitude, and not in the calm unless it is here.
     fn until(&mut self, low_us: u64, high_us: u64) -> Time {
         let us = crate::plan::logarithmic(&mut self.world.rng, low_us, high_us);
-        self.world.after_us(us).min(self.world.plan.calm)
+        let at = self.world.after_us(us).min(self.world.plan.calm);
+        at.max(self.world.now)
     }
 
     fn count(&mut self, kind: Kind, node: usize) {
@@ -161,6 +194,7 @@ impl Run {
     /// From now on this worker and its connections may be lost.
     fn touch(&mut self, node: usize) {
         self.world.weather[node].is_struck = true;
+        self.world.ledger.touched(node as u32 - 1);
         for cable in &mut self.world.cables {
             cable.is_struck |= cable.node == node;
         }
@@ -171,8 +205,43 @@ impl Run {
             return;
         }
         self.count(Kind::Crash, node);
-        self.touch(node);
         let is_silent = self.world.rng.chance(20);
+        self.die(node, is_silent);
+        let at = self.until(1_000, 20_000_000);
+        self.world.push(at, What::Restart { node });
+    }
+
+    /// A task that a worker has just begun, or gone on with, kills it.
+    pub fn poison(&mut self, node: usize, task: u64) {
+        self.count(Kind::Poison, node);
+        self.world.ledger.killed(node as u32 - 1, task);
+        self.die(node, false);
+        // Something starts it again, whether or not the calm has begun.
+        let us = crate::plan::logarithmic(&mut self.world.rng, 1_000, RESTART_US_MAX);
+        let at = self.world.after_us(us);
+        self.world.push(at, What::Restart { node });
+    }
+
+    /// All workers are gone for good.
+    pub fn gone(&mut self) {
+        let in_flight = self.head.role.scheduler().counts().in_flight > 0;
+        self.world.ledger.strike(Kind::Gone, in_flight);
+        for node in 1..=self.world.plan.workers {
+            let is_silent = self.world.rng.chance(20);
+            self.die(node, is_silent);
+        }
+    }
+
+    pub fn interrupt(&mut self) {
+        let in_flight = self.head.role.scheduler().counts().in_flight > 0;
+        self.world.ledger.strike(Kind::Interrupt, in_flight);
+        self.head.rim.interrupted = true;
+        self.head.rim.wake(self.world.now, &mut self.world);
+    }
+
+    /// The process is no more.
+    fn die(&mut self, node: usize, is_silent: bool) {
+        self.touch(node);
         for cable in 0..self.world.cables.len() {
             let its = &self.world.cables[cable];
             if its.node == node && its.attached[1] {
@@ -190,8 +259,62 @@ impl Run {
         }
         self.workers[node - 1] = None;
         self.world.weather[node].is_down = true;
+    }
+
+    /// One that has been told to end, and does.
+    pub fn ended(&mut self, node: usize) {
+        for cable in 0..self.world.cables.len() {
+            let its = &self.world.cables[cable];
+            if its.node == node && its.attached[1] {
+                self.world.detach(cable, 1, CloseReason::Peer);
+                let side = teamster::frame::Side::Worker;
+                self.world.ledger.session_over(side, cable);
+            }
+        }
+        self.workers[node - 1] = None;
+        self.world.weather[node].is_down = true;
         let at = self.until(1_000, 20_000_000);
         self.world.push(at, What::Restart { node });
+    }
+
+    fn drain(&mut self, node: usize) {
+        let Some(host) = self.workers[node - 1]
+            .as_mut()
+            .filter(|host| !host.is_draining)
+        else {
+            return;
+        };
+        host.is_draining = true;
+        host.rim.interrupted = true;
+        host.rim.wake(self.world.now, &mut self.world);
+        self.count(Kind::Drain, node);
+        self.touch(node);
+    }
+
+    /// Nothing is lost by it: the worker and its connections stay untouched.
+    fn pause(&mut self, node: usize) {
+        let is_up = |host: &crate::run::Host| host.rim.muted_until <= self.world.now;
+        if !self.workers[node - 1].as_ref().is_some_and(is_up)
+            || self.head.role.credit(node as u32 - 1).is_none()
+        {
+            return;
+        }
+        self.count(Kind::Pause, node);
+        let until = self.until(1_000, 5_000_000);
+        let worker = self.workers[node - 1].as_mut().expect("it is up");
+        worker.rim.muted_until = until;
+        self.world.push(until, What::Resume { node });
+    }
+
+    fn black_hole(&mut self, node: usize) {
+        if self.world.now < self.world.weather[node].black_hole
+            || self.world.plan.anchor == Some(node)
+        {
+            return;
+        }
+        self.count(Kind::BlackHole, node);
+        self.world.weather[node].black_hole = self.until(1_000, 60_000_000);
+        self.world.weather[node].returns = self.world.rng.chance(30);
     }
 
     /// Shorter than `LOST_AFTER`, between that and `CLOSE_AFTER`, or longer than both.

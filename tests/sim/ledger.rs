@@ -5,12 +5,13 @@
 //!
 //! Invariant: each oracle has a name, and a run that breaks it ends at that step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use teamster::frame::{Frame, Refusal, Side, Status};
 use teamster::limits::FAST_FAILURE;
 use teamster::role::{Attempt, ConnId, Exit};
 
+use crate::blames::Blames;
 use crate::faults::{Counts, Kind};
 use crate::job::{Delivered, Tasks};
 use crate::oracle;
@@ -36,6 +37,13 @@ pub struct Ledger {
     answered_count: u64,
     pub strikes: Counts,
     pub pauses: u64,
+    next_in_order: u64,
+    has_gap: bool,
+    /// Attempts that a black hole answered.
+    swallowed: BTreeSet<Attempt>,
+    /// Some worker can always tell what a black hole cannot.
+    has_anchor: bool,
+    blames: Blames,
 }
 
 struct First {
@@ -49,8 +57,23 @@ struct First {
 #[derive(Default)]
 struct Wire {
     credit: Option<(u32, u32)>,
+    /// The head knows that the worker is about to end.
+    is_draining: bool,
     at_head: BTreeMap<Attempt, usize>,
     at_worker: BTreeMap<Attempt, usize>,
+}
+
+/// Whether some worker always works, and never fails fast on its own account.
+fn has_anchor(plan: &Plan) -> bool {
+    const HARMLESS: [Kind; 5] = [
+        Kind::BlackHole,
+        Kind::Slow,
+        Kind::SlowNet,
+        Kind::Stall,
+        Kind::Pause,
+    ];
+    let never_fails = plan.tasks.output_bytes_max <= plan.tasks.payload_bytes_max;
+    plan.anchor.is_some() && plan.has_only(&HARMLESS) && plan.poison.is_empty() && never_fails
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -78,6 +101,11 @@ impl Ledger {
             answered_count: 0,
             strikes: Counts::default(),
             pauses: 0,
+            next_in_order: 0,
+            has_gap: false,
+            swallowed: BTreeSet::new(),
+            has_anchor: has_anchor(plan),
+            blames: Blames::new(plan),
         }
     }
 
@@ -92,15 +120,62 @@ impl Ledger {
 
     pub fn dialled(&mut self, dial: u32, cable: usize) {
         self.latest.insert(dial, cable);
+        self.blames.dialled(dial, cable);
     }
 
     /// A session is over on one side.
     pub fn session_over(&mut self, side: Side, cable: usize) {
         let wire = self.wires.entry(cable).or_default();
         match side {
-            Side::Head => wire.at_head.clear(),
+            Side::Head => {
+                let held = std::mem::take(&mut wire.at_head);
+                let is_planned = wire.is_draining;
+                let is_session = wire.credit.take().is_some();
+                self.blames
+                    .session_over(cable, held.keys(), is_planned, is_session);
+            }
             Side::Worker => wire.at_worker.clear(),
         }
+    }
+
+    /// Bytes arrived.
+    pub fn heard(&mut self, side: Side, cable: usize) {
+        if side == Side::Head {
+            self.blames.heard(cable);
+        }
+    }
+
+    /// What the head thinks of a worker after its turn.
+    pub fn look_at(&mut self, worker: u32, is_lost: bool, is_aside: bool) {
+        let cable = self.latest.get(&worker);
+        let wire = cable.and_then(|cable| self.wires.get(cable));
+        if let (Some(&cable), Some(wire)) = (cable, wire) {
+            let held = wire.at_head.keys();
+            let is_planned = wire.is_draining;
+            self.blames
+                .look_at(cable, held, is_planned, is_lost, is_aside);
+        }
+    }
+
+    /// Whatever was sent again had a reason.
+    pub fn check_resent(&mut self) {
+        self.blames.check_resent();
+    }
+
+    /// A fault has touched a worker or the way to it.
+    pub fn touched(&mut self, worker: u32) {
+        self.blames.touched(worker);
+    }
+
+    /// A task killed a worker.
+    pub fn killed(&mut self, worker: u32, task: u64) {
+        self.blames.killed(worker, task);
+    }
+
+    /// A black hole answers an attempt.
+    pub fn swallowed(&mut self, attempt: Attempt) {
+        self.failed_on_purpose(attempt);
+        self.swallowed.insert(attempt);
     }
 
     /// A role sends a frame.
@@ -131,6 +206,7 @@ impl Ledger {
             "{attempt} is sent after number {latest}"
         );
         *latest = attempt.number;
+        self.blames.sent(cable, attempt);
         self.check_input(attempt, input);
         let wire = self.wires.entry(cable).or_default();
         wire.at_head.insert(attempt, input.len());
@@ -169,8 +245,13 @@ impl Ledger {
             Frame::Welcome {
                 credit_tasks,
                 credit_bytes,
+                incarnation,
                 ..
-            } => wire.credit = Some((credit_tasks, credit_bytes)),
+            } => {
+                wire.credit = Some((credit_tasks, credit_bytes));
+                self.blames.greeted(cable, incarnation);
+            }
+            Frame::Drain => wire.is_draining = true,
             Frame::Task { attempt, input } => {
                 let is_new = wire.at_worker.insert(attempt, input.len()).is_none();
                 oracle!("attempt-unique", is_new, "{attempt} arrives twice");
@@ -188,17 +269,24 @@ impl Ledger {
                 );
                 let answers = &mut self.answers[attempt.task as usize];
                 let is_open = answers.last().is_none_or(|last| last.is_doubtful);
+                let is_fast = u128::from(run_us) < FAST_FAILURE.as_micros();
+                let is_doubtful =
+                    status == Status::Failed && (is_fast || self.blames.is_aside(cable));
+                let is_firm = status == Status::Done || (status == Status::Failed && !is_fast);
+                self.blames.answered(cable, attempt, is_firm, is_doubtful);
                 if is_open && status != Status::Returned {
-                    let is_fast = u128::from(run_us) < FAST_FAILURE.as_micros();
                     answers.push(First {
                         status,
                         output_hash: hash(output),
                         attempt,
-                        is_doubtful: status == Status::Failed && is_fast,
+                        is_doubtful,
                     });
                 }
             }
-            Frame::Refuse { .. } => oracle!("no-refusal", false, "{side} is refused"),
+            Frame::Refuse { refusal, .. } => {
+                let is_busy = refusal == Refusal::Busy;
+                oracle!("no-refusal", is_busy, "{side} is refused");
+            }
             _ => {}
         }
     }
@@ -238,10 +326,12 @@ impl Ledger {
         );
         oracle!(
             "delivered-order",
-            !self.ordered || got.task == self.delivered_count,
-            "task {task} is delivered in place {}",
-            self.delivered_count
+            !self.ordered || got.task >= self.next_in_order,
+            "task {task} is delivered after {}",
+            self.next_in_order
         );
+        self.has_gap |= got.task != self.next_in_order;
+        self.next_in_order = got.task + 1;
         self.delivered[task] = true;
         self.delivered_count += 1;
         self.failed_count += u64::from(got.status == Status::Failed);
@@ -251,6 +341,11 @@ impl Ledger {
                 got.status == Status::Failed && got.attempts == 0,
                 "task {task} is too long and was tried"
             );
+            return;
+        }
+        if got.output.starts_with(b"given up") {
+            let text = String::from_utf8_lossy(&got.output);
+            self.blames.check_given_up(got.task, &text, got.attempts);
             return;
         }
         self.answered_count += 1;
@@ -270,6 +365,19 @@ impl Ledger {
             got.output.len(),
             got.worker
         );
+        self.check_swallowed(first.attempt, got);
+    }
+
+    /// No black hole decides a task while another worker could. One that later did a task has shown
+    /// itself to be none, and is believed.
+    fn check_swallowed(&self, attempt: Attempt, got: &Delivered) {
+        if self.has_anchor && got.status == Status::Failed && self.swallowed.contains(&attempt) {
+            oracle!(
+                "black-hole",
+                self.blames.is_believed(attempt),
+                "{attempt} failed in a black hole, and that is recorded"
+            );
+        }
     }
 
     fn is_right(&self, attempt: Attempt, got: &Delivered) -> bool {
@@ -289,18 +397,38 @@ impl Ledger {
 
     /// The run is over.
     pub fn check_end(&self, exit: Exit, finished: bool) {
+        let is_early = matches!(exit, Exit::Interrupted | Exit::NoWorker);
         let expected = match self.failed_count {
+            _ if exit == Exit::Interrupted && self.strikes.all[Kind::Interrupt as usize] > 0 => {
+                exit
+            }
+            _ if exit == Exit::NoWorker => exit,
             0 => Exit::Done,
             _ => Exit::Failed,
         };
         oracle!("exit-code", exit == expected, "{exit:?}, not {expected:?}");
         let count = self.tasks.count;
+        oracle!("delivered-once", finished, "the job is not told of the end");
         oracle!(
             "delivered-once",
-            self.delivered_count == count && finished,
+            is_early || self.delivered_count == count,
             "{} of {count} tasks delivered at the end",
             self.delivered_count
         );
+        oracle!(
+            "delivered-order",
+            is_early || !self.ordered || !self.has_gap,
+            "a task is missing"
+        );
+        for (task, answers) in self.answers.iter().enumerate() {
+            let has_answer = answers.last().is_some_and(|last| !last.is_doubtful);
+            oracle!(
+                "delivered-once",
+                !has_answer || self.delivered[task],
+                "task {task} was answered and is not delivered"
+            );
+        }
+        self.blames.check_end(is_early);
     }
 
     pub fn delivered_count(&self) -> u64 {

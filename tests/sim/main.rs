@@ -5,6 +5,7 @@
 //!
 //! Invariant: one seed is one run; the hash over all seeds is the same whatever the thread count.
 
+mod blames;
 mod faults;
 mod job;
 mod ledger;

@@ -31,6 +31,7 @@ impl<R: Role> Node<R> {
             self.tell_connection(slot, world);
         }
         self.tell_finished(world);
+        self.tell_signal(world);
         let was_due = self.fire_timers(world);
         self.with_sink(world, |role, deck| {
             role.flush(deck.world.now, deck);
@@ -125,6 +126,7 @@ impl<R: Role> Node<R> {
     fn read(&mut self, id: ConnId, cable: usize, world: &mut World) {
         let mut bytes = Vec::new();
         let budget = world.plan.read_budget;
+        world.ledger.heard(self.rim.side, cable);
         world.read(cable, end_of(self.rim.side), budget, &mut bytes);
         self.tell("heard", id, Event::Heard { conn: id }, world);
         let Some(conn) = self.rim.live(id) else {
@@ -149,8 +151,9 @@ impl<R: Role> Node<R> {
                 world.ledger.hears(self.rim.side, cable, &frame);
                 let (kind, ..) = label(&frame);
                 self.tell(kind, id, Event::Frame { conn: id, frame }, world);
-                // All are honest here: no frame is a reason to end a session.
-                let is_live = self.rim.live(id).is_some();
+                // All are honest here: no frame is a reason to end a session, but that of a worker
+                // that is about to end.
+                let is_live = self.rim.live(id).is_some() || kind == "Refuse";
                 oracle!("no-refusal", is_live, "{id} is closed for a {kind}");
             }
         }
@@ -174,6 +177,14 @@ impl<R: Role> Node<R> {
             let (slot, generation) = (0, 0);
             let event = Event::Written { bytes };
             self.tell("written", ConnId { slot, generation }, event, world);
+        }
+    }
+
+    fn tell_signal(&mut self, world: &mut World) {
+        if std::mem::take(&mut self.rim.interrupted) {
+            let (slot, generation) = (0, 0);
+            let id = ConnId { slot, generation };
+            self.tell("interrupted", id, Event::Interrupted, world);
         }
     }
 

@@ -16,10 +16,15 @@ use teamster::worker::WorkerConfig;
 use crate::faults::Kind;
 use crate::job::{Tasks, kernels};
 
+/// From a death by poison to the greeting of the next life, beside the restart itself; or to the
+/// silence of one that nobody heard of.
+const DEATH_WAIT: Duration = Duration::from_secs(20);
 /// A slow attempt runs no longer than this.
 pub const SLOW_RUN_US_MAX: u64 = 120_000_000;
 /// A slow network adds at most this to a delay.
 pub const SLOW_NET_US_MAX: u64 = 3_000_000;
+/// A worker that was killed by a task starts again within this.
+pub const RESTART_US_MAX: u64 = 2_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -41,9 +46,21 @@ pub struct Plan {
     pub cut_percent: u64,
     /// A stopped session's attempts leave their threads at once.
     pub stops_early: bool,
+    pub attempts_max: u32,
+    /// How long a worker that is told to end lets its kernels run.
+    pub grace: Duration,
     pub kinds: Vec<Kind>,
+    /// Tasks that kill the worker that runs them.
+    pub poison: Vec<u64>,
+    /// A worker that is never a black hole.
+    pub anchor: Option<usize>,
     pub fault_gap_us: u64,
     pub calm: Time,
+    /// When the head is told to end.
+    pub interrupt: Option<Time>,
+    /// When all workers are gone for good.
+    pub gone: Option<Time>,
+    pub give_up: Duration,
 }
 
 impl Plan {
@@ -56,14 +73,32 @@ impl Plan {
         let run_us = logarithmic(rng, if is_bulky { 1_000 } else { 50 }, 2_000_000);
         let latency_us = logarithmic(rng, 20, 30_000);
         let work_us = 10_000 + 10 * latency_us + tasks.count * run_us / (2 * workers as u64);
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| rng.chance(50)).collect();
+        let kinds = draw_kinds(rng);
         let calm_us = match rng.below(2) {
             0 => work_us / 2 + rng.below(2 * work_us),
             _ => 10_000_000 + rng.below(150_000_000),
         };
+        let poison = draw_poison(rng, &tasks);
+        let attempts_max = match rng.chance(70) {
+            true => 3,
+            false => [1, 2, 4, if poison.is_empty() { 1000 } else { 3 }][rng.below(4) as usize],
+        };
+        let at = |rng: &mut SplitMix64| Time::from_micros(logarithmic(rng, 1_000, work_us + 2_000));
+        let interrupt = rng.chance(20).then(|| at(rng));
+        let gone = (interrupt.is_none() && rng.chance(25)).then(|| at(rng));
         Plan {
             seed,
             workers,
+            attempts_max,
+            poison,
+            grace: Duration::from_micros(logarithmic(rng, 1_000, 30_000_000)),
+            anchor: (workers > 1 && rng.chance(50)).then(|| 1 + rng.below(workers as u64) as usize),
+            interrupt,
+            gone,
+            give_up: match gone {
+                Some(_) => Duration::from_micros(logarithmic(rng, 500_000, 60_000_000)),
+                None => Duration::from_secs(86_400),
+            },
             ordered: rng.chance(70),
             text_bytes: if rng.chance(20) { 40_000 } else { 10 },
             tasks,
@@ -79,7 +114,7 @@ impl Plan {
             turn_us: logarithmic(rng, 2, 500),
             cut_percent: rng.below(60),
             stops_early: rng.chance(50),
-            kinds: if rng.chance(5) { Vec::new() } else { kinds },
+            kinds,
             fault_gap_us: work_us / (1 + rng.below(8)),
             calm: Time::from_micros(calm_us),
         }
@@ -91,6 +126,7 @@ impl Plan {
         let slots = if self.is_bulky { 16 } else { 4 };
         let mut config = WorkerConfig::new(1 + rng.below(slots) as u16, kernels());
         config.payload_bytes_max = self.tasks.payload_bytes_max;
+        config.grace = self.grace;
         if self.tiny_credit {
             config.credit_tasks = 1 + rng.below(8) as u32;
             config.credit_bytes = rng.below(600) as u32;
@@ -113,9 +149,57 @@ impl Plan {
         let trips = 2 + frame_bytes / window;
         let trip_us = 2 * self.latency_us + 4 * self.turn_us + 1_000;
         let task_us = 2 * self.run_us + trips * trip_us;
-        let repeats = 2 + self.workers as u64;
-        self.calm + waits + Duration::from_micros(repeats * tasks.count * task_us)
+        let deaths = self.deaths_max();
+        let death = DEATH_WAIT + Duration::from_micros(RESTART_US_MAX + SLOW_NET_US_MAX);
+        let repeats = 2 + self.workers as u64 + deaths;
+        let give_up = match self.gone {
+            Some(at) => self.give_up + at.since(self.calm),
+            None => Duration::ZERO,
+        };
+        let work = Duration::from_micros(repeats * tasks.count * task_us);
+        self.calm + waits + give_up + death * deaths as u32 + work
     }
+
+    /// A poisonous task kills once for each loss it may have, once more if nobody was sure at the
+    /// first, and once wherever it was left behind when its worker was taken for lost or broken.
+    pub fn deaths_max(&self) -> u64 {
+        let each = u64::from(self.attempts_max) + 1 + self.workers as u64;
+        self.poison.len() as u64 * each
+    }
+
+    /// Whether nothing goes wrong but these, poison apart.
+    pub fn has_only(&self, kinds: &[Kind]) -> bool {
+        self.gone.is_none()
+            && self.interrupt.is_none()
+            && self.kinds.iter().all(|kind| kinds.contains(kind))
+    }
+}
+
+/// Each half of the kinds, or to see one clearly only a few, or none.
+fn draw_kinds(rng: &mut SplitMix64) -> Vec<Kind> {
+    let all = &Kind::ALL[..Kind::RECURRING];
+    match rng.below(10) {
+        0 => Vec::new(),
+        1..=3 => {
+            let count = 1 + rng.below(2);
+            let draw = |_| all[rng.below(all.len() as u64) as usize];
+            (0..count).map(draw).collect()
+        }
+        _ => all.iter().copied().filter(|_| rng.chance(50)).collect(),
+    }
+}
+
+/// Mostly none; one more often than several.
+fn draw_poison(rng: &mut SplitMix64, tasks: &Tasks) -> Vec<u64> {
+    if tasks.count == 0 || !rng.chance(20) {
+        return Vec::new();
+    }
+    let count = if rng.chance(70) { 1 } else { 2 + rng.below(2) };
+    let mut poison: Vec<u64> = (0..count).map(|_| rng.below(tasks.count)).collect();
+    poison.retain(|&task| tasks.input_bytes(task) <= tasks.payload_bytes_max);
+    poison.sort();
+    poison.dedup();
+    poison
 }
 
 fn draw_tasks(rng: &mut SplitMix64, seed: u64, is_bulky: bool) -> Tasks {

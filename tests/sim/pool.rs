@@ -35,6 +35,8 @@ struct Batch {
     is_revoked: bool,
     elapsed_us: u64,
     done: Vec<Completion>,
+    /// The task in it that kills the process instead of ending.
+    killer: Option<u64>,
 }
 
 impl Pool {
@@ -103,23 +105,44 @@ impl Pool {
                 is_revoked: false,
                 elapsed_us: 0,
                 done: Vec::new(),
+                killer: None,
             };
-            for job in jobs {
-                let done = self.run(conn, &job, kernel.as_ref(), world);
-                batch.elapsed_us += u64::from(done.run_us);
-                batch.done.push(done);
-            }
-            let at = world.after_us(batch.elapsed_us);
-            self.slots[thread] = Some(batch);
             let (node, life) = (self.node, self.life);
-            let what = What::Batch {
+            let mut what = What::Batch {
                 node,
                 life,
                 thread,
                 serial,
             };
+            let is_black_hole = world.now < world.weather[node].black_hole;
+            for job in jobs {
+                let done = self.run(conn, &job, kernel.as_ref(), world);
+                let run_us = u64::from(done.run_us);
+                if world.plan.poison.contains(&job.attempt.task) && !is_black_hole {
+                    // What it finished before it has not left yet, and dies with it.
+                    batch.elapsed_us += world.rng.below(run_us + 1);
+                    what = What::Kill {
+                        node,
+                        life,
+                        thread,
+                        serial,
+                    };
+                    batch.killer = Some(job.attempt.task);
+                    break;
+                }
+                batch.elapsed_us += run_us;
+                batch.done.push(done);
+            }
+            let at = world.after_us(batch.elapsed_us);
+            self.slots[thread] = Some(batch);
             world.push(at, what);
         }
+    }
+
+    /// The task at which a batch kills the process, if the batch is still there.
+    pub fn killer(&self, thread: usize, serial: u64) -> Option<u64> {
+        let batch = self.slots[thread].as_ref();
+        batch.filter(|batch| batch.serial == serial)?.killer
     }
 
     fn run(&self, conn: ConnId, job: &Job, kernel: &dyn Kernel, world: &mut World) -> Completion {
@@ -131,7 +154,15 @@ impl Pool {
         }
         let mut output = Vec::new();
         let mut status = Status::Done;
-        if world.now < weather.failing && world.rng.chance(30) {
+        if world.now < weather.black_hole {
+            us = world.rng.below(500);
+            world.ledger.swallowed(job.attempt);
+            status = match weather.returns {
+                true => Status::Returned,
+                false => Status::Failed,
+            };
+            output = cut(&format!("planned failure of {}", job.attempt)).into();
+        } else if world.now < weather.failing && world.rng.chance(30) {
             world.ledger.strike(Kind::Failure, true);
             world.ledger.failed_on_purpose(job.attempt);
             status = Status::Failed;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
 use teamster::kernel::Kernel;
-use teamster::limits::{OUTBOX_BYTES_MAX, OUTPUT_BYTES_MAX};
+use teamster::limits::OUTBOX_BYTES_MAX;
 use teamster::role::{Attempt, CloseReason, ConnId, Exit, Sink};
 use teamster::time::{Duration, Time};
 
@@ -61,6 +61,8 @@ pub struct Rim {
     pub unwritten: usize,
     pub written: usize,
     pub exit: Option<Exit>,
+    /// It was told to end and the role does not know yet.
+    pub interrupted: bool,
     pub muted_until: Time,
     pub busy_until: Time,
     pub turn_at: Option<Time>,
@@ -88,6 +90,7 @@ impl Rim {
             unwritten: 0,
             written: 0,
             exit: None,
+            interrupted: false,
             muted_until: Time::ZERO,
             busy_until: Time::ZERO,
             turn_at: None,
@@ -310,9 +313,6 @@ impl Sink for Deck<'_> {
         self.note("write", [bytes.len() as u64, 0, 0]);
         self.rim.to_write += bytes.len();
         self.rim.unwritten += bytes.len();
-        let limit = OUTPUT_BYTES_MAX + self.world.plan.text_bytes;
-        let unwritten = self.rim.unwritten;
-        oracle!("bounds", unwritten <= limit, "{unwritten} unwritten bytes");
     }
 
     fn exit(&mut self, exit: Exit) {

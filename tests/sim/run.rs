@@ -7,7 +7,7 @@
 
 use teamster::frame::Side;
 use teamster::head::{Head, HeadConfig};
-use teamster::limits::OUTPUT_BYTES_MAX;
+use teamster::limits::{DOUBTS_MAX, LOST_AFTER, OUTPUT_BYTES_MAX};
 use teamster::role::Exit;
 use teamster::time::{Duration, Time};
 use teamster::worker::{Worker, WorkerConfig};
@@ -16,7 +16,7 @@ use crate::faults::{Counts, Kind};
 use crate::job::Job;
 use crate::node::Node;
 use crate::oracle;
-use crate::plan::Plan;
+use crate::plan::{Plan, SLOW_NET_US_MAX};
 use crate::pool::Pool;
 use crate::rim::{News, Rim};
 use crate::trace::enter;
@@ -34,6 +34,7 @@ pub struct Run {
     lives: u32,
     head_turns: u64,
     steps: u64,
+    unusable_since: Option<Time>,
 }
 
 /// A worker's process while it lives.
@@ -41,6 +42,8 @@ pub struct Host {
     node: Node<Worker>,
     life: u32,
     credit_tasks: u32,
+    /// It has been told to end.
+    pub is_draining: bool,
 }
 
 impl std::ops::Deref for Host {
@@ -72,9 +75,9 @@ impl Run {
         let mut config = HeadConfig::new(names);
         config.payload_bytes_max = plan.tasks.payload_bytes_max;
         config.ordered = plan.ordered;
-        config.give_up = Duration::from_secs(86_400);
+        config.give_up = plan.give_up;
         config.seed = plan.seed;
-        config.attempts_max = u32::MAX;
+        config.attempts_max = plan.attempts_max;
         let job = Job::new(plan.tasks.clone(), plan.text_bytes);
         let head = Node {
             role: Head::new(config, job),
@@ -87,6 +90,7 @@ impl Run {
             lives: 0,
             head_turns: 0,
             steps: 0,
+            unusable_since: None,
         };
         for node in 1..=run.world.plan.workers {
             run.start(node);
@@ -94,6 +98,12 @@ impl Run {
         run.head.rim.wake(Time::ZERO, &mut run.world);
         let us = run.world.rng.below(run.world.plan.fault_gap_us);
         run.world.push(Time::from_micros(us), What::Strike);
+        if let Some(at) = run.world.plan.interrupt {
+            run.world.push(at, What::Interrupt);
+        }
+        if let Some(at) = run.world.plan.gone {
+            run.world.push(at, What::Gone);
+        }
         run
     }
 
@@ -156,6 +166,14 @@ impl Run {
             What::Strike => self.strike(),
             What::Restart { node } => self.start(node),
             What::Resume { node } => self.wake(node),
+            What::Kill {
+                node,
+                life,
+                thread,
+                serial,
+            } => self.kill(node, life, thread, serial),
+            What::Gone => self.gone(),
+            What::Interrupt => self.interrupt(),
         }
     }
 
@@ -172,6 +190,9 @@ impl Run {
 
     /// Starts a worker: another life, with other slots and another credit.
     fn start(&mut self, node: usize) {
+        if self.world.plan.gone.is_some_and(|at| at <= self.world.now) {
+            return;
+        }
         self.lives += 1;
         let life = self.lives;
         let mut config: WorkerConfig = self.world.plan.worker_config(&mut self.world.rng);
@@ -185,6 +206,7 @@ impl Run {
             node: Node { role, rim },
             life,
             credit_tasks,
+            is_draining: false,
         });
     }
 
@@ -212,6 +234,11 @@ impl Run {
             return host.rim.wake(now, &mut self.world);
         }
         host.turn(&mut self.world);
+        if let Some(exit) = host.rim.exit {
+            let is_told = host.is_draining && exit == Exit::Done;
+            oracle!("exit-code", is_told, "worker {node} exits with {exit:?}");
+            return self.ended(node);
+        }
         self.check_worker(node);
     }
 
@@ -232,11 +259,27 @@ impl Run {
                 self.world.push(at, What::Written { bytes });
             }
         }
+        let limit = OUTPUT_BYTES_MAX + self.world.plan.text_bytes;
+        let unwritten = self.head.rim.unwritten;
+        // At its end it hands over all it has.
+        let is_over = self.head.rim.exit.is_some();
+        oracle!(
+            "bounds",
+            is_over || unwritten <= limit,
+            "{unwritten} unwritten bytes"
+        );
         self.head_turns += 1;
         self.check_head();
     }
 
     fn check_head(&mut self) {
+        let head = &self.head.role;
+        for worker in 0..self.world.plan.workers as u32 {
+            let (is_lost, is_aside) = (head.is_lost(worker), head.is_aside(worker));
+            self.world.ledger.look_at(worker, is_lost, is_aside);
+        }
+        self.world.ledger.check_resent();
+        self.note_usable();
         let head = &self.head.role;
         for got in head.workload().delivered[self.delivered()..].iter() {
             self.world.ledger.delivered(got);
@@ -253,6 +296,20 @@ impl Run {
         }
     }
 
+    /// Since when the head has had no worker to use.
+    fn note_usable(&mut self) {
+        let head = &self.head.role;
+        let mut workers = 0..self.world.plan.workers as u32;
+        let has_usable = workers.any(|worker| {
+            let is_up = head.credit(worker).is_some() && !head.is_lost(worker);
+            head.is_usable(worker) || (is_up && head.scheduler().doubted(worker) >= DOUBTS_MAX)
+        });
+        match has_usable {
+            true => self.unusable_since = None,
+            false => _ = self.unusable_since.get_or_insert(self.world.now),
+        }
+    }
+
     /// After a turn nothing is left that could have been done in it.
     fn check_idle_workers(&self) {
         let (head, rim) = (&self.head.role, &self.head.rim);
@@ -263,10 +320,9 @@ impl Run {
         }
         let has_task = counts.ready > 0 || (!head.workload().is_at_end() && scheduler.has_room());
         for worker in 0..self.world.plan.workers as u32 {
-            let is_lost = head.credit(worker).is_some() && !head.is_usable(worker);
             oracle!(
                 "no-loss",
-                !is_lost || self.world.weather[worker as usize + 1].is_struck,
+                !head.is_lost(worker) || self.world.weather[worker as usize + 1].is_struck,
                 "worker {worker}, which no fault has touched, is taken for lost"
             );
             let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
@@ -277,14 +333,14 @@ impl Run {
             );
         }
         let workers = 0..self.world.plan.workers as u32;
-        let at_usable: u32 = workers
-            .filter(|&worker| head.is_usable(worker))
+        let at_living: u32 = workers
+            .filter(|&worker| !head.is_lost(worker))
             .map(|worker| scheduler.held_tasks(worker))
             .sum();
         oracle!(
             "lost-returns",
-            counts.in_flight <= at_usable as usize,
-            "{} tasks in flight, usable workers hold {at_usable} attempts",
+            counts.in_flight <= at_living as usize,
+            "{} tasks in flight, workers that are not lost hold {at_living}",
             counts.in_flight
         );
         oracle!(
@@ -342,6 +398,30 @@ impl Run {
         }
     }
 
+    /// A pool thread has come to a task that kills its process.
+    fn kill(&mut self, node: usize, life: u32, thread: usize, serial: u64) {
+        let Some(host) = self.workers[node - 1]
+            .as_ref()
+            .filter(|host| host.life == life)
+        else {
+            return;
+        };
+        if self.world.now < host.rim.muted_until {
+            let at = host.rim.muted_until + Duration::from_micros(1);
+            let what = What::Kill {
+                node,
+                life,
+                thread,
+                serial,
+            };
+            return self.world.push(at, what);
+        }
+        let pool = host.rim.pool.as_ref().expect("workers have pools");
+        if let Some(task) = pool.killer(thread, serial) {
+            self.poison(node, task);
+        }
+    }
+
     /// A dial meets what there is at the other end.
     fn decide(&mut self, dial: u32) {
         let node = dial as usize + 1;
@@ -381,9 +461,11 @@ impl Run {
     fn check_end(&mut self) {
         enter("simulator", self.world.now);
         let exit = self.head.rim.exit.expect("the run is over");
-        self.world
-            .ledger
-            .check_end(exit, self.head.role.workload().finished);
+        let finished = self.head.role.workload().finished;
+        self.world.ledger.check_end(exit, finished);
+        if exit == Exit::NoWorker {
+            self.check_give_up();
+        }
         let mut counted = 0;
         for (index, (_, tally)) in self.head.role.tallies().enumerate() {
             counted += tally.done + tally.failed;
@@ -400,7 +482,25 @@ impl Run {
             "the workers' tallies have {counted} outcomes, {expected} counted"
         );
         self.check_idle();
-        debug_assert!(matches!(exit, Exit::Done | Exit::Failed));
+    }
+
+    /// The head gave up neither early nor late.
+    fn check_give_up(&self) {
+        let plan = &self.world.plan;
+        let now = self.world.now;
+        let waited = now.since(self.unusable_since.unwrap_or(now));
+        oracle!(
+            "give-up",
+            waited >= plan.give_up,
+            "no usable worker for {waited:?}, it may be {:?}",
+            plan.give_up
+        );
+        if let Some(gone) = plan.gone {
+            // A death may be heard of by silence alone, after what was still on its way.
+            let delay = Duration::from_micros(2 * SLOW_NET_US_MAX) + LOST_AFTER;
+            let until = gone.max(plan.calm) + plan.give_up + delay + Duration::from_secs(1);
+            oracle!("give-up", now <= until, "workers are gone since {gone}");
+        }
     }
 
     /// An idle process sleeps until a deadline that has a reason: few turns do nothing.

@@ -44,6 +44,17 @@ pub enum What {
     Restart { node: usize },
     /// A stopped process goes on.
     Resume { node: usize },
+    /// A pool thread comes to a task that kills the process.
+    Kill {
+        node: usize,
+        life: u32,
+        thread: usize,
+        serial: u64,
+    },
+    /// All workers die for good.
+    Gone,
+    /// The head is told to end.
+    Interrupt,
 }
 
 /// The ends of a cable.
@@ -84,6 +95,9 @@ pub struct Weather {
     pub slow_factor: u64,
     pub failing: Time,
     pub refusing: Time,
+    pub black_hole: Time,
+    /// The black hole says that it could not run what it gets; otherwise that it failed.
+    pub returns: bool,
     pub deaf: Time,
     /// Some fault has touched it: only then may it lose tasks.
     pub is_struck: bool,

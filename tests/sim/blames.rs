@@ -1,0 +1,324 @@
+//! Which losses there were, and who pays for them.
+//!
+//! What it is: for each task the losses that its worker's frames and silences prove, for each worker
+//! what became of it, and the oracles about both: what it costs when something is lost. What it is not:
+//! a copy of the scheduler's blame; it does not know who was running.
+//!
+//! Invariant: a loss is on a task's account until the worker proves to have lived.
+
+use std::collections::BTreeMap;
+
+use teamster::role::Attempt;
+
+use crate::faults::Kind;
+use crate::oracle;
+use crate::plan::Plan;
+
+pub struct Blames {
+    plan: Plan,
+    /// Which worker each cable goes to.
+    nodes: BTreeMap<usize, u32>,
+    workers: Vec<Worker>,
+    tasks: Vec<Task>,
+    /// Tasks sent in this turn whose last attempt its worker still holds, and over which cable.
+    resent: Vec<(Attempt, usize)>,
+}
+
+#[derive(Default)]
+struct Worker {
+    incarnation: Option<u64>,
+    /// As the head had it after its last turn.
+    is_lost: bool,
+    is_aside: bool,
+    /// Tasks that its losses are on the account of, and that it may be forgiven.
+    blamed: Vec<u64>,
+    /// What could have cost it a session, and what has.
+    touched: u64,
+    sessions_lost: u64,
+    /// Attempts that it failed, since it last did one.
+    doubtful: Vec<Attempt>,
+}
+
+#[derive(Default)]
+struct Task {
+    fate: Fate,
+    losses: Vec<Loss>,
+    /// The account each time it was full.
+    full: Vec<Vec<Loss>>,
+    /// Workers it killed.
+    kills: Vec<u32>,
+    is_given_up: bool,
+    is_believed: Option<Attempt>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    worker: u32,
+    /// The worker held nothing else.
+    was_alone: bool,
+}
+
+/// What became of a task's latest attempt.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Fate {
+    /// It may be sent.
+    #[default]
+    Back,
+    /// A worker has it.
+    Held { cable: usize },
+    /// It was failed, and that may not count.
+    Doubtful,
+    /// It was answered for good.
+    Answered,
+}
+
+impl Blames {
+    pub fn new(plan: &Plan) -> Blames {
+        Blames {
+            nodes: BTreeMap::new(),
+            workers: (0..plan.workers).map(|_| Worker::default()).collect(),
+            tasks: (0..plan.tasks.count).map(|_| Task::default()).collect(),
+            resent: Vec::new(),
+            plan: plan.clone(),
+        }
+    }
+
+    pub fn dialled(&mut self, worker: u32, cable: usize) {
+        self.nodes.insert(cable, worker);
+        self.workers[worker as usize].is_lost = false;
+    }
+
+    pub fn touched(&mut self, worker: u32) {
+        self.workers[worker as usize].touched += 1;
+    }
+
+    pub fn killed(&mut self, worker: u32, task: u64) {
+        self.tasks[task as usize].kills.push(worker);
+    }
+
+    /// The process behind a cable has a name: the same as before, or another.
+    pub fn greeted(&mut self, cable: usize, incarnation: u64) {
+        let worker = self.nodes[&cable];
+        let its = &mut self.workers[worker as usize];
+        match its.incarnation.replace(incarnation) == Some(incarnation) {
+            true => self.forgive(worker),
+            false => its.blamed.clear(),
+        }
+    }
+
+    pub fn heard(&mut self, cable: usize) {
+        let worker = self.nodes[&cable];
+        if std::mem::take(&mut self.workers[worker as usize].is_lost) {
+            self.forgive(worker);
+        }
+    }
+
+    fn forgive(&mut self, worker: u32) {
+        for task in std::mem::take(&mut self.workers[worker as usize].blamed) {
+            let losses = &mut self.tasks[task as usize].losses;
+            if let Some(index) = losses.iter().rposition(|loss| loss.worker == worker) {
+                losses.remove(index);
+            }
+        }
+    }
+
+    pub fn sent(&mut self, cable: usize, attempt: Attempt) {
+        let task = &mut self.tasks[attempt.task as usize];
+        let is_open = task.fate != Fate::Answered;
+        oracle!("attempts", is_open, "{attempt} is sent after an answer");
+        if let Fate::Held { cable: other } = task.fate {
+            self.resent.push((attempt, other));
+        }
+        task.fate = Fate::Held { cable };
+    }
+
+    pub fn answered(&mut self, cable: usize, attempt: Attempt, is_firm: bool, is_doubtful: bool) {
+        let its = &mut self.workers[self.nodes[&cable] as usize];
+        if is_firm {
+            for believed in its.doubtful.drain(..) {
+                self.tasks[believed.task as usize].is_believed = Some(believed);
+            }
+        } else if is_doubtful {
+            its.doubtful.push(attempt);
+        }
+        let task = &mut self.tasks[attempt.task as usize];
+        if is_firm && !is_doubtful {
+            task.fate = Fate::Answered;
+        } else if task.fate == (Fate::Held { cable }) {
+            task.fate = if is_doubtful {
+                Fate::Doubtful
+            } else {
+                Fate::Back
+            };
+        }
+    }
+
+    pub fn is_aside(&self, cable: usize) -> bool {
+        self.workers[self.nodes[&cable] as usize].is_aside
+    }
+
+    /// Whether the worker that failed this attempt did another one later.
+    pub fn is_believed(&self, attempt: Attempt) -> bool {
+        self.tasks[attempt.task as usize].is_believed == Some(attempt)
+    }
+
+    /// A session has ended at the head, with these attempts unanswered.
+    pub fn session_over<'a>(
+        &mut self,
+        cable: usize,
+        held: impl Iterator<Item = &'a Attempt> + Clone,
+        is_planned: bool,
+        is_session: bool,
+    ) {
+        let Some(&worker) = self.nodes.get(&cable) else {
+            return;
+        };
+        self.take_back(cable, held, is_planned);
+        let its = &mut self.workers[worker as usize];
+        its.sessions_lost += u64::from(is_session);
+        oracle!(
+            "sessions",
+            its.sessions_lost <= its.touched,
+            "worker {worker} has lost {} sessions to {} faults",
+            its.sessions_lost,
+            its.touched
+        );
+    }
+
+    /// What the head thinks of a worker after its turn.
+    pub fn look_at<'a>(
+        &mut self,
+        cable: usize,
+        held: impl Iterator<Item = &'a Attempt> + Clone,
+        is_planned: bool,
+        is_lost: bool,
+        is_aside: bool,
+    ) {
+        let worker = self.nodes[&cable] as usize;
+        let was_lost = std::mem::replace(&mut self.workers[worker].is_lost, is_lost);
+        let was_aside = std::mem::replace(&mut self.workers[worker].is_aside, is_aside);
+        if is_lost && !was_lost {
+            self.take_back(cable, held.clone(), is_planned);
+        }
+        if is_aside && !was_aside {
+            self.workers[worker].doubtful.clear();
+            self.take_back(cable, held, true);
+        }
+    }
+
+    /// The attempts on a cable no longer stand for their tasks.
+    fn take_back<'a>(
+        &mut self,
+        cable: usize,
+        held: impl Iterator<Item = &'a Attempt> + Clone,
+        is_planned: bool,
+    ) {
+        let worker = self.nodes[&cable];
+        let was_alone = held.clone().count() == 1;
+        for attempt in held {
+            let task = &mut self.tasks[attempt.task as usize];
+            // Sent again in this same turn: it was lost before.
+            let resent = self.resent.iter();
+            let is_resent = resent.clone().any(|&(next, other)| {
+                (next.task, next.number, other) == (attempt.task, attempt.number + 1, cable)
+            });
+            if task.fate == (Fate::Held { cable }) {
+                task.fate = Fate::Back;
+            } else if !is_resent {
+                continue;
+            }
+            if !is_planned {
+                task.losses.push(Loss { worker, was_alone });
+                if task.losses.len() >= self.plan.attempts_max as usize {
+                    task.full.push(task.losses.clone());
+                }
+                self.workers[worker as usize].blamed.push(attempt.task);
+            }
+        }
+    }
+
+    /// Whatever was sent again while its worker still had it had a reason.
+    pub fn check_resent(&mut self) {
+        for (attempt, cable) in self.resent.drain(..) {
+            let worker = &self.workers[self.nodes[&cable] as usize];
+            oracle!(
+                "attempts",
+                worker.is_lost || worker.is_aside,
+                "{attempt} is sent while the one before is at a worker that is well"
+            );
+        }
+    }
+
+    /// A task was given up, for these reasons.
+    pub fn check_given_up(&mut self, number: u64, text: &str, attempts: u32) {
+        let task = &mut self.tasks[number as usize];
+        task.is_given_up = true;
+        let (_, causes) = text.split_once('(').unwrap_or_default();
+        let (causes, _) = causes
+            .rsplit_once(") ")
+            .or(causes.rsplit_once("); "))
+            .unwrap_or_default();
+        let names: Vec<&str> = causes
+            .split("; ")
+            .map(|cause| cause.split_once(": ").unwrap_or_default().0)
+            .collect();
+        let is_it = |losses: &&Vec<Loss>| {
+            let named = losses.iter().map(|loss| format!("w{}", loss.worker + 1));
+            named.eq(names.iter().copied())
+        };
+        let Some(losses) = task.full.iter().find(is_it) else {
+            crate::trace::fail(
+                "given-up",
+                &format!("task {number} is given up without so many losses: {text}"),
+            );
+        };
+        oracle!(
+            "given-up",
+            attempts as usize <= losses.len(),
+            "task {number}: {attempts} losses are told, there were {}",
+            losses.len()
+        );
+        let was_alone = losses.last().is_some_and(|last| last.was_alone);
+        oracle!(
+            "given-up",
+            was_alone || self.plan.attempts_max == 1,
+            "task {number} is given up for a loss at which it was not alone"
+        );
+        // Kinds that end neither a process nor a connection nor silence it for long.
+        let is_innocent = !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS);
+        oracle!(
+            "given-up",
+            !is_innocent || self.plan.attempts_max == 1,
+            "task {number} kills nobody and is given up"
+        );
+    }
+
+    pub fn check_end(&self, is_early: bool) {
+        const GENTLE: [Kind; 4] = [Kind::Slow, Kind::SlowNet, Kind::Stall, Kind::Pause];
+        for &poison in &self.plan.poison {
+            let task = &self.tasks[poison as usize];
+            let is_alone = self.plan.poison.len() == 1 && self.plan.attempts_max > 1;
+            if is_early || !is_alone || !self.plan.has_only(&GENTLE) {
+                continue;
+            }
+            oracle!(
+                "given-up",
+                task.is_given_up && task.kills.len() == self.plan.attempts_max as usize,
+                "task {poison} has killed {} of {} workers",
+                task.kills.len(),
+                self.plan.attempts_max
+            );
+        }
+    }
+}
+
+/// Kinds for which nobody is to blame: none of them ends a process that did not say so.
+const HARMLESS: [Kind; 7] = [
+    Kind::Slow,
+    Kind::SlowNet,
+    Kind::Stall,
+    Kind::Pause,
+    Kind::Failure,
+    Kind::BlackHole,
+    Kind::Drain,
+];
