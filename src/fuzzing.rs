@@ -6,10 +6,14 @@
 //!
 //! Invariant: a body returns for every input, or it has found a bug.
 
+mod roles;
+
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, Side, opening};
 use crate::rng::SplitMix64;
+
+pub use roles::roles;
 
 /// Longest payload here: short enough that fuzzing reaches both sides of the limit.
 pub const PAYLOAD_BYTES_MAX: usize = 1024;

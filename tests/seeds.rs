@@ -32,6 +32,14 @@ fn chunks() {
     reached.assert_all();
 }
 
+#[test]
+fn roles() {
+    for (name, bytes) in seeds("roles") {
+        eprintln!("{name}");
+        fuzzing::roles(&bytes);
+    }
+}
+
 /// The committed seeds of a target, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -2,10 +2,10 @@
 # Shows that the simulator notices: each patch in tests/sim/mutants plants one fault in the production
 # sources, and some oracle must fail. A patch that no longer applies or builds is a failure, too.
 #
-#   tests/sim/mutants.sh [PATCH...]      MUTANT_SEEDS=10000 how many seeds each gets at most
+#   tests/sim/mutants.sh [PATCH...]      MUTANT_SEEDS=3000 how many seeds each gets at most
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
-seeds=${MUTANT_SEEDS:-10000}
+seeds=${MUTANT_SEEDS:-3000}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
@@ -13,7 +13,8 @@ trap 'exit 1' INT TERM
 
 # One target directory for all: only this crate is built anew, and without the slow link.
 export CARGO_TARGET_DIR="$work/target"
-export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=2
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+export CARGO_PROFILE_RELEASE_INCREMENTAL=true
 
 survivors=0
 lose() {
