@@ -27,6 +27,7 @@ use crate::time::{Duration, Time, Timers};
 
 pub use link::Tally;
 use link::{Link, State};
+use trust::Outcomes;
 
 /// What a head is told when it starts.
 #[derive(Clone, Debug)]
@@ -81,13 +82,15 @@ pub struct Head<W> {
     first_link: usize,
     settled: bool,
     window_full_said: bool,
-    /// Outcomes `done` of all workers.
-    done_tasks: u64,
+    /// Outcomes of all workers.
+    outcomes: Outcomes,
     /// Some worker has a strike against it.
     has_strikes: bool,
     /// Output bytes handed over and not yet written.
     unwritten_bytes: usize,
     ended: Option<Exit>,
+    /// It ended before every task was delivered.
+    is_cut_short: bool,
     first_dial_at: Option<Time>,
     last_outcome_at: Time,
     /// Buffers kept from turn to turn.
@@ -138,10 +141,11 @@ impl<W: Workload> Head<W> {
             first_link: 0,
             settled: false,
             window_full_said: false,
-            done_tasks: 0,
+            outcomes: Outcomes::default(),
             has_strikes: false,
             unwritten_bytes: 0,
             ended: None,
+            is_cut_short: false,
             first_dial_at: None,
             last_outcome_at: Time::ZERO,
             input: Vec::new(),
@@ -167,6 +171,11 @@ impl<W: Workload> Head<W> {
     /// Slots of all workers that were up at some time.
     pub fn slots(&self) -> u32 {
         self.links.iter().map(|link| u32::from(link.slots)).sum()
+    }
+
+    /// Whether the run ended before every task was delivered.
+    pub fn is_cut_short(&self) -> bool {
+        self.is_cut_short
     }
 
     /// From the first dial to the last outcome that counted.
@@ -215,9 +224,10 @@ impl<W: Workload> Head<W> {
             return;
         }
         self.timers = Timers::new();
+        let counts = self.scheduler.counts();
+        let undone = counts.open() - counts.answered;
+        self.is_cut_short = undone > 0 || !self.exhausted;
         if !matches!(exit, Exit::Output | Exit::ReaderGone) {
-            let counts = self.scheduler.counts();
-            let undone = counts.open() - counts.answered;
             while let Some(answer) = self.scheduler.next_answer_or_skip() {
                 self.deliver_one(&answer);
             }
@@ -226,7 +236,7 @@ impl<W: Workload> Head<W> {
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
                 exit = Exit::Failed;
             }
-            if undone > 0 || !self.exhausted {
+            if self.is_cut_short {
                 warn!("{undone} tasks begun were not done; the results so far are written");
             }
         }

@@ -70,11 +70,14 @@ pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// A failure after less than this may be the worker's fault rather than the task's.
 pub const FAST_FAILURE: Duration = Duration::from_millis(10);
-/// So many fast failures in a row while others succeed, or so many attempts it could not run, set a
-/// worker aside.
-pub const STRIKES_MAX: u32 = 3;
+/// So many fast failures in a row while the others succeed set a worker aside ...
+pub const STRIKES_MAX: u32 = 16;
+/// ... and so many attempts in a row that it says it could not run.
+pub const FAULTS_MAX: u32 = 3;
 /// So many failures of a worker are doubted before it gets nothing more until they are judged.
-pub const DOUBTS_MAX: usize = 8;
+pub const DOUBTS_MAX: usize = STRIKES_MAX as usize;
+/// So many breaches of the protocol without an outcome that counted, and a worker is of no use.
+pub const BREACHES_MAX: u32 = 3;
 /// When only workers that cannot be reached could tell, doubts are settled without them after this.
 pub const DOUBT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A worker is set aside for this at first ...

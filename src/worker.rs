@@ -515,6 +515,7 @@ impl Role for Worker {
                 Timer::Session(conn) => self.overdue(conn, now, out),
                 Timer::Grace => {
                     let held: u32 = self.sessions.iter_mut().map(|(_, s)| s.tasks).sum();
+                    // With nothing held only a head that does not read keeps a session open.
                     warn!(
                         "{held} tasks still run after {} s: ending all the same",
                         self.config.grace.as_secs()

@@ -7,7 +7,7 @@
 
 use log::{debug, warn};
 
-use super::trust::Trust;
+use super::trust::{Outcomes, Trust};
 use crate::depth::Depth;
 use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
@@ -29,6 +29,9 @@ pub(super) struct Link {
     /// Which process it was then.
     pub incarnation: Option<u64>,
     pub trust: Trust,
+    pub outcomes: Outcomes,
+    /// Breaches of the protocol since its last outcome that counted.
+    pub breaches: u32,
     outage: Outage,
 }
 
@@ -112,6 +115,8 @@ impl Link {
             slots: 0,
             incarnation: None,
             trust: Trust::new(),
+            outcomes: Outcomes::default(),
+            breaches: 0,
             outage: Outage::Untried,
         }
     }

@@ -9,7 +9,7 @@
 
 use log::warn;
 
-use super::link::State;
+use super::link::{Link, State};
 use super::{Head, Timer};
 use crate::frame::{Frame, Status};
 use crate::kernel::Workload;
@@ -35,7 +35,14 @@ impl<W: Workload> Head<W> {
         };
         session.depth.answered();
         let is_fast = Duration::from_micros(run_us.into()) < FAST_FAILURE;
-        let done_elsewhere = self.done_tasks - link.tally.done;
+        for outcomes in [&mut self.outcomes, &mut link.outcomes] {
+            match status {
+                Status::Done => outcomes.done += 1,
+                Status::Failed => outcomes.failed += 1,
+                Status::Returned => {}
+            }
+        }
+        let elsewhere = self.outcomes - link.outcomes;
         let scheduler = &mut self.scheduler;
         let (mut counted_as, mut is_doubted) = (status, false);
         let verdict = match status {
@@ -46,7 +53,7 @@ impl<W: Workload> Head<W> {
                 scheduler.put_back(index, attempt)
             }
             Status::Failed if is_fast && self.config.workers.len() > 1 => {
-                link.trust.failed_fast(done_elsewhere);
+                link.trust.failed_fast(elsewhere);
                 self.has_strikes = true;
                 is_doubted = true;
                 scheduler.doubt(index, attempt, output, run_us, now)
@@ -77,14 +84,14 @@ impl<W: Workload> Head<W> {
             Verdict::Counted if is_doubted => {}
             Verdict::Counted => {
                 link.backoff.reset();
+                link.breaches = 0;
                 link.tally.count(counted_as);
-                self.done_tasks += u64::from(status == Status::Done);
                 self.last_outcome_at = now;
             }
             Verdict::Late => link.tally.late += 1,
             Verdict::Stranger => {
                 let reason = format!("it answered {attempt}, which it was not sent");
-                self.hang_up(index, &reason, now, out);
+                self.breach(index, &reason, now, out);
             }
         }
     }
@@ -97,8 +104,8 @@ impl<W: Workload> Head<W> {
         self.has_strikes = self.scheduler.counts().doubted > 0;
         for index in 0..self.links.len() as u32 {
             let link = &self.links[index as usize];
-            let done_elsewhere = self.done_tasks - link.tally.done;
-            if link.is_usable() && link.trust.is_broken(done_elsewhere) {
+            let elsewhere = self.outcomes - link.outcomes;
+            if link.is_usable() && link.trust.is_broken(elsewhere) {
                 self.set_aside(index, now);
             }
         }
@@ -122,7 +129,7 @@ impl<W: Workload> Head<W> {
     /// A worker that was set aside gets another chance.
     pub(super) fn try_again(&mut self, index: u32) {
         let link = &mut self.links[index as usize];
-        link.trust.try_again(self.done_tasks - link.tally.done);
+        link.trust.try_again(self.outcomes - link.outcomes);
         self.note_usable();
     }
 
@@ -147,17 +154,16 @@ impl<W: Workload> Head<W> {
         true
     }
 
-    /// Has another worker try what is doubted, or believes it if there is none that could tell.
+    /// Believes what is doubted of workers that are credible, or if no other could tell; else has
+    /// another worker try it.
     pub(super) fn settle_doubts(&mut self, now: Time) {
         for index in 0..self.links.len() as u32 {
             if self.scheduler.doubted(index) == 0 {
                 continue;
             }
-            if self
-                .links
-                .iter()
-                .any(|link| link.is_usable() && !link.trust.is_suspected())
-            {
+            let is_judge = |link: &Link| link.is_usable() && !link.trust.is_suspected();
+            let is_credible = self.links[index as usize].trust.is_credible();
+            if !is_credible && self.links.iter().any(is_judge) {
                 self.set_aside(index, now);
             } else {
                 let confirmed = self.scheduler.confirm(index) as u64;

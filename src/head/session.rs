@@ -12,7 +12,7 @@ use super::link::{Session, State};
 use super::{Head, Timer};
 use crate::frame::{Frame, Refusal};
 use crate::kernel::Workload;
-use crate::limits::{GREETING_TIMEOUT, LOST_AFTER};
+use crate::limits::{BREACHES_MAX, GREETING_TIMEOUT, LOST_AFTER};
 use crate::role::{CloseReason, ConnId, Sink};
 use crate::scheduler::Loss;
 use crate::silence::Passed;
@@ -66,7 +66,7 @@ impl<W: Workload> Head<W> {
             }
             (_, frame) => {
                 let reason = format!("{:?} frame at the wrong moment", frame.kind());
-                self.hang_up(index, &reason, now, out);
+                self.breach(index, &reason, now, out);
             }
         }
     }
@@ -170,6 +170,20 @@ impl<W: Workload> Head<W> {
         self.leave(index, reason, now);
     }
 
+    /// The same for what only a broken worker says. One that does nothing else is of no use: its
+    /// greetings alone would keep the run alive for ever.
+    pub(super) fn breach(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
+        let link = &mut self.links[index as usize];
+        link.breaches += 1;
+        if link.breaches < BREACHES_MAX {
+            return self.hang_up(index, reason, now, out);
+        }
+        if let Some(conn) = link.conn() {
+            out.close(conn);
+        }
+        self.bar(index, reason, now, out);
+    }
+
     /// The worker's connection is gone, or never came to be: its tasks go elsewhere, and it is
     /// dialled again.
     pub(super) fn lose(&mut self, index: u32, reason: &str, now: Time) {
@@ -217,7 +231,10 @@ impl<W: Workload> Head<W> {
         self.timers.cancel(Timer::Greeting(index));
         self.timers.cancel(Timer::Silence(index));
         let returned = self.scheduler.end_session(index, loss);
-        link.tally.lost += returned as u64;
+        match loss {
+            Loss::Planned => link.tally.returned += returned as u64,
+            Loss::Unplanned { .. } => link.tally.lost += returned as u64,
+        }
         self.note_unusable(now);
         returned
     }

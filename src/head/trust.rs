@@ -4,23 +4,47 @@
 //! doubted failures; those are in the scheduler's table until they are confirmed or overruled.
 //!
 //! A machine with a full disk or without a program answers every task with an error in no time, and
-//! so gets more tasks than any other: it would eat the job. Therefore a failure that comes fast counts
-//! only when its worker has shown that it can also succeed, or that nobody else can.
+//! so gets more tasks than any other: it would eat the job. But many a job has tasks that fail, quickly
+//! and rightly, and those are nobody's fault. So a fast failure is held back until its worker has
+//! succeeded again; and only a long unbroken row of them, while most of what the others answer is done,
+//! sets a worker aside. (If half of all tasks fail, a row of 16 happens once in 65,536 times.)
 //!
 //! Invariant: a worker is set aside only while others succeed, or for what it says of itself.
 
-use crate::limits::{ASIDE_MAX, ASIDE_MIN, STRIKES_MAX};
+use std::ops::Sub;
+
+use crate::limits::{ASIDE_MAX, ASIDE_MIN, FAULTS_MAX, STRIKES_MAX};
 use crate::time::{Duration, Time};
+
+/// Outcomes, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcomes {
+    pub done: u64,
+    pub failed: u64,
+}
+
+impl Sub for Outcomes {
+    type Output = Outcomes;
+
+    fn sub(self, other: Outcomes) -> Outcomes {
+        Outcomes {
+            done: self.done - other.done,
+            failed: self.failed - other.failed,
+        }
+    }
+}
 
 /// The strikes against one worker.
 #[derive(Debug)]
 pub(super) struct Trust {
     /// Fast failures since it last showed that it can work.
     failures: u32,
-    /// How many tasks the other workers had done when those began.
-    done_elsewhere: u64,
+    /// What the other workers had answered when those began.
+    elsewhere: Outcomes,
     /// Attempts it said it could not run, since then.
     faults: u32,
+    /// It has shown that it can work, and was not set aside since.
+    has_worked: bool,
     is_aside: bool,
     next_wait: Duration,
 }
@@ -29,8 +53,9 @@ impl Trust {
     pub const fn new() -> Trust {
         Trust {
             failures: 0,
-            done_elsewhere: 0,
+            elsewhere: Outcomes { done: 0, failed: 0 },
             faults: 0,
+            has_worked: false,
             is_aside: false,
             next_wait: ASIDE_MIN,
         }
@@ -39,12 +64,13 @@ impl Trust {
     /// It ran a task: to an output, or long enough to have tried.
     pub fn worked(&mut self) {
         *self = Trust::new();
+        self.has_worked = true;
     }
 
     /// It failed a task in no time.
-    pub fn failed_fast(&mut self, done_elsewhere: u64) {
+    pub fn failed_fast(&mut self, elsewhere: Outcomes) {
         if self.failures == 0 {
-            self.done_elsewhere = done_elsewhere;
+            self.elsewhere = elsewhere;
         }
         self.failures += 1;
     }
@@ -55,14 +81,20 @@ impl Trust {
     }
 
     /// Whether it should be set aside.
-    pub fn is_broken(&self, done_elsewhere: u64) -> bool {
-        let others_succeed = done_elsewhere > self.done_elsewhere;
-        self.faults >= STRIKES_MAX || (self.failures >= STRIKES_MAX && others_succeed)
+    pub fn is_broken(&self, elsewhere: Outcomes) -> bool {
+        let since = elsewhere - self.elsewhere;
+        let others_succeed = since.done > 0 && since.done >= since.failed;
+        self.faults >= FAULTS_MAX || (self.failures >= STRIKES_MAX && others_succeed)
     }
 
     /// Whether its latest answers were fast failures.
     pub fn is_suspected(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Whether its latest answers were too few failures to doubt what it has shown before.
+    pub fn is_credible(&self) -> bool {
+        self.has_worked && self.failures < STRIKES_MAX / 2
     }
 
     /// Whether it is set aside now.
@@ -74,16 +106,17 @@ impl Trust {
     pub fn set_aside(&mut self, now: Time) -> Time {
         let until = now + self.next_wait;
         self.is_aside = true;
+        self.has_worked = false;
         self.next_wait = (self.next_wait * 2).min(ASIDE_MAX);
         until
     }
 
     /// It gets another chance: one strike and it is out again.
-    pub fn try_again(&mut self, done_elsewhere: u64) {
+    pub fn try_again(&mut self, elsewhere: Outcomes) {
         self.is_aside = false;
         self.failures = STRIKES_MAX - 1;
-        self.faults = STRIKES_MAX - 1;
-        self.done_elsewhere = done_elsewhere;
+        self.faults = FAULTS_MAX - 1;
+        self.elsewhere = elsewhere;
     }
 }
 
@@ -91,20 +124,27 @@ impl Trust {
 mod tests {
     use super::*;
 
+    fn outcomes(done: u64, failed: u64) -> Outcomes {
+        Outcomes { done, failed }
+    }
+
     #[test]
     fn set_aside_only_while_others_succeed() {
         let mut trust = Trust::new();
-        for _ in 0..10 {
-            trust.failed_fast(5);
+        for _ in 1..STRIKES_MAX {
+            trust.failed_fast(outcomes(5, 9));
         }
-        assert!(!trust.is_broken(5), "all fail: the job is bad");
-        assert!(trust.is_broken(6));
+        assert!(!trust.is_broken(outcomes(99, 9)), "not yet");
+        trust.failed_fast(outcomes(50, 9));
+        assert!(!trust.is_broken(outcomes(5, 9)), "the others do nothing");
+        assert!(!trust.is_broken(outcomes(8, 13)), "the others fail, too");
+        assert!(trust.is_broken(outcomes(8, 10)));
         let now = Time::ZERO;
         assert_eq!(trust.set_aside(now), now + ASIDE_MIN);
-        trust.try_again(9);
-        assert!(!trust.is_broken(20));
-        trust.failed_fast(9);
-        assert!(trust.is_broken(20));
+        trust.try_again(outcomes(9, 9));
+        assert!(!trust.is_broken(outcomes(20, 9)));
+        trust.failed_fast(outcomes(9, 9));
+        assert!(trust.is_broken(outcomes(20, 9)));
         assert_eq!(trust.set_aside(now), now + ASIDE_MIN * 2);
         trust.worked();
         assert_eq!(trust.set_aside(now), now + ASIDE_MIN);
@@ -113,7 +153,21 @@ mod tests {
     #[test]
     fn set_aside_for_what_it_says_of_itself() {
         let mut trust = Trust::new();
-        (0..STRIKES_MAX).for_each(|_| trust.could_not_run());
-        assert!(trust.is_broken(0));
+        (0..FAULTS_MAX).for_each(|_| trust.could_not_run());
+        assert!(trust.is_broken(outcomes(0, 0)));
+    }
+
+    #[test]
+    fn a_few_failures_after_success_are_believed() {
+        let mut trust = Trust::new();
+        trust.failed_fast(outcomes(0, 0));
+        assert!(!trust.is_credible(), "it has shown nothing yet");
+        trust.worked();
+        for _ in 1..STRIKES_MAX / 2 {
+            trust.failed_fast(outcomes(0, 0));
+        }
+        assert!(trust.is_credible());
+        trust.failed_fast(outcomes(0, 0));
+        assert!(!trust.is_credible());
     }
 }

@@ -107,6 +107,10 @@ impl Reactor {
             let stream = &connection.stream;
             let ready = match (stream.take_error(), stream.peer_addr()) {
                 (Ok(Some(error)) | Err(error), _) => Err(error),
+                // A dial to a free port of this machine may get that very port for its own end.
+                (_, Ok(peer)) if stream.local_addr().is_ok_and(|own| own == peer) => {
+                    Err(ErrorKind::ConnectionRefused.into())
+                }
                 (_, Ok(peer)) => stream.set_nodelay(true).map(|()| peer),
                 (_, Err(error)) if error.kind() == ErrorKind::NotConnected => continue,
                 (_, Err(error)) => Err(error),

@@ -37,6 +37,8 @@ struct Worker {
     sessions_lost: u64,
     /// Attempts that it failed, since it last did one.
     doubtful: Vec<Attempt>,
+    /// It has done one at some time.
+    has_worked: bool,
 }
 
 #[derive(Default)]
@@ -138,8 +140,13 @@ impl Blames {
             for believed in its.doubtful.drain(..) {
                 self.tasks[believed.task as usize].is_believed = Some(believed);
             }
+            its.has_worked = true;
         } else if is_doubtful {
             its.doubtful.push(attempt);
+            if its.has_worked {
+                // A few failures of a worker that has shown that it can work are believed.
+                self.tasks[attempt.task as usize].is_believed = Some(attempt);
+            }
         }
         let task = &mut self.tasks[attempt.task as usize];
         if is_firm && !is_doubtful {
