@@ -63,8 +63,15 @@ impl<W: Workload> Head<W> {
             }
         };
         if status == Status::Done || (status == Status::Failed && !is_fast) {
+            let was_aside = link.trust.is_aside();
             link.trust.worked();
             link.tally.failed += scheduler.confirm(index) as u64;
+            if was_aside {
+                self.timers.cancel(Timer::Aside(index));
+                if link.is_usable() {
+                    self.timers.cancel(Timer::GiveUp);
+                }
+            }
         }
         match verdict {
             // It is counted once it is confirmed.

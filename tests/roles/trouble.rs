@@ -11,7 +11,7 @@ use teamster::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX};
 use teamster::role::{CloseReason, ConnId, Event, Role};
 
 use crate::head::{Job, head, opened, welcome};
-use crate::{Bench, attempt, conn, outcome};
+use crate::{Bench, attempt, conn, outcome, seconds};
 
 type Head = teamster::head::Head<Job>;
 
@@ -260,4 +260,27 @@ fn a_task_that_must_run_alone_goes_to_an_empty_worker_at_once() {
     bench.take();
     close(&mut bench, conn(0));
     assert_eq!(said(&mut bench, "Task"), ["3: Task 2/2 0"]);
+}
+
+#[test]
+fn one_that_was_set_aside_and_then_works_is_used_at_once() {
+    let mut bench = head(1, 9, 0, 0);
+    opened(&mut bench, 0);
+    bench.hear(conn(0), welcome(2, 4));
+    bench.turn();
+    for task in 0..3 {
+        bench.hear(conn(0), failed(task, 1, Status::Returned, 0));
+    }
+    bench.turn();
+    assert!(bench.role.is_aside(0));
+    bench.take();
+    bench.hear(conn(0), outcome(attempt(3, 1), b""));
+    bench.turn();
+    assert_eq!(said(&mut bench, "Task").len(), 4);
+    for _ in 0..35 {
+        bench.now = bench.now + seconds(2);
+        bench.tell(Event::Heard { conn: conn(0) });
+        bench.turn();
+    }
+    bench.expect(&[]);
 }
