@@ -1,8 +1,8 @@
 //! A head or a worker against a script.
 //!
-//! What it is: a driver that keeps its promises (see [`Role`]) and leaves everything else to the bytes:
-//! what is opened, what arrives, what is completed, when. What it is not: a peer; most of what it says
-//! is nonsense, and the role must cope.
+//! What it is: a driver that keeps its promises (see [`Role`]) and leaves all else to the bytes: what
+//! is opened, what arrives, what is completed, when. What it is not: a peer; most of what it says is
+//! nonsense, and the role must cope.
 //!
 //! Invariant: an attempt is answered at most once, and what is in flight stays within the credit.
 

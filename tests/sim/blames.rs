@@ -27,6 +27,7 @@ pub struct Blames {
 #[derive(Default)]
 struct Worker {
     incarnation: Option<u64>,
+    slots: usize,
     /// As the head had it after its last turn.
     is_lost: bool,
     is_aside: bool,
@@ -56,6 +57,15 @@ struct Loss {
     worker: u32,
     /// The worker held nothing else.
     was_alone: bool,
+    /// It held no more than it runs at once.
+    is_certain: bool,
+}
+
+fn next(attempt: Attempt) -> Attempt {
+    Attempt {
+        task: attempt.task,
+        number: attempt.number + 1,
+    }
 }
 
 /// What became of a task's latest attempt.
@@ -97,9 +107,10 @@ impl Blames {
     }
 
     /// The process behind a cable has a name: the same as before, or another.
-    pub fn greeted(&mut self, cable: usize, incarnation: u64) {
+    pub fn greeted(&mut self, cable: usize, incarnation: u64, slots: u16) {
         let worker = self.nodes[&cable];
         let its = &mut self.workers[worker as usize];
+        its.slots = usize::from(slots);
         match its.incarnation.replace(incarnation) == Some(incarnation) {
             true => self.forgive(worker),
             false => its.blamed.clear(),
@@ -215,20 +226,24 @@ impl Blames {
     ) {
         let worker = self.nodes[&cable];
         let was_alone = held.clone().count() == 1;
-        for attempt in held {
+        let is_live = |attempt: &Attempt| {
+            self.tasks[attempt.task as usize].fate == (Fate::Held { cable })
+                || self.resent.contains(&(next(*attempt), cable))
+        };
+        let live: Vec<Attempt> = held.filter(|attempt| is_live(attempt)).copied().collect();
+        let is_certain = live.len() <= self.workers[worker as usize].slots;
+        for attempt in live {
             let task = &mut self.tasks[attempt.task as usize];
-            // Sent again in this same turn: it was lost before.
-            let resent = self.resent.iter();
-            let is_resent = resent.clone().any(|&(next, other)| {
-                (next.task, next.number, other) == (attempt.task, attempt.number + 1, cable)
-            });
+            // Otherwise it was sent again in this same turn: it was lost before.
             if task.fate == (Fate::Held { cable }) {
                 task.fate = Fate::Back;
-            } else if !is_resent {
-                continue;
             }
             if !is_planned {
-                task.losses.push(Loss { worker, was_alone });
+                task.losses.push(Loss {
+                    worker,
+                    was_alone,
+                    is_certain,
+                });
                 if task.losses.len() >= self.plan.attempts_max as usize {
                     task.full.push(task.losses.clone());
                 }
@@ -278,11 +293,11 @@ impl Blames {
             "task {number}: {attempts} losses are told, there were {}",
             losses.len()
         );
-        let was_alone = losses.last().is_some_and(|last| last.was_alone);
+        let last = losses.last().expect("there is one at least");
         oracle!(
             "given-up",
-            was_alone || self.plan.attempts_max == 1,
-            "task {number} is given up for a loss at which it was not alone"
+            last.is_certain && (last.was_alone || self.plan.attempts_max == 1),
+            "task {number} is given up for a loss for which others may be to blame"
         );
         // Kinds that end neither a process nor a connection nor silence it for long.
         let is_innocent = !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS);
