@@ -281,10 +281,22 @@ impl Blames {
             let named = losses.iter().map(|loss| format!("w{}", loss.worker + 1));
             named.eq(names.iter().copied())
         };
-        let Some(losses) = task.full.iter().find(is_it) else {
+        // The same workers may have been lost before, and forgiven.
+        let mut accounts = task.full.iter().filter(is_it).peekable();
+        oracle!(
+            "given-up",
+            accounts.peek().is_some(),
+            "task {number} is given up without so many losses: {text}"
+        );
+        let attempts_max = self.plan.attempts_max;
+        let is_sure = |losses: &&Vec<Loss>| {
+            let last = losses.last().expect("there is one at least");
+            last.is_certain && (last.was_alone || attempts_max == 1)
+        };
+        let Some(losses) = accounts.find(is_sure) else {
             crate::trace::fail(
                 "given-up",
-                &format!("task {number} is given up without so many losses: {text}"),
+                &format!("others may be to blame for the last loss of task {number}: {text}"),
             );
         };
         oracle!(
@@ -292,12 +304,6 @@ impl Blames {
             attempts as usize <= losses.len(),
             "task {number}: {attempts} losses are told, there were {}",
             losses.len()
-        );
-        let last = losses.last().expect("there is one at least");
-        oracle!(
-            "given-up",
-            last.is_certain && (last.was_alone || self.plan.attempts_max == 1),
-            "task {number} is given up for a loss for which others may be to blame"
         );
         // Kinds that end neither a process nor a connection nor silence it for long.
         let is_innocent = !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS);
