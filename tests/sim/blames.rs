@@ -75,7 +75,7 @@ enum Fate {
     #[default]
     Back,
     /// A worker has it.
-    Held { cable: usize },
+    Held { cable: usize, number: u32 },
     /// It was failed, and that may not count.
     Doubtful,
     /// It was answered for good.
@@ -137,10 +137,11 @@ impl Blames {
         let task = &mut self.tasks[attempt.task as usize];
         let is_open = task.fate != Fate::Answered;
         oracle!("attempts", is_open, "{attempt} is sent after an answer");
-        if let Fate::Held { cable: other } = task.fate {
+        if let Fate::Held { cable: other, .. } = task.fate {
             self.resent.push((attempt, other));
         }
-        task.fate = Fate::Held { cable };
+        let number = attempt.number;
+        task.fate = Fate::Held { cable, number };
     }
 
     pub fn answered(&mut self, cable: usize, attempt: Attempt, is_firm: bool, is_doubtful: bool) {
@@ -152,10 +153,11 @@ impl Blames {
         } else if is_doubtful {
             its.doubtful.push(attempt);
         }
+        let number = attempt.number;
         let task = &mut self.tasks[attempt.task as usize];
         if is_firm && !is_doubtful {
             task.fate = Fate::Answered;
-        } else if task.fate == (Fate::Held { cable }) {
+        } else if task.fate == (Fate::Held { cable, number }) {
             task.fate = if is_doubtful {
                 Fate::Doubtful
             } else {
@@ -227,15 +229,17 @@ impl Blames {
         let worker = self.nodes[&cable];
         let was_alone = held.clone().count() == 1;
         let is_live = |attempt: &Attempt| {
-            self.tasks[attempt.task as usize].fate == (Fate::Held { cable })
+            let number = attempt.number;
+            self.tasks[attempt.task as usize].fate == (Fate::Held { cable, number })
                 || self.resent.contains(&(next(*attempt), cable))
         };
         let live: Vec<Attempt> = held.filter(|attempt| is_live(attempt)).copied().collect();
         let is_certain = live.len() <= self.workers[worker as usize].slots;
         for attempt in live {
+            let number = attempt.number;
             let task = &mut self.tasks[attempt.task as usize];
             // Otherwise it was sent again in this same turn: it was lost before.
-            if task.fate == (Fate::Held { cable }) {
+            if task.fate == (Fate::Held { cable, number }) {
                 task.fate = Fate::Back;
             }
             if !is_planned {
