@@ -8,7 +8,7 @@
 use super::*;
 use crate::frame::{Frame, Status};
 use crate::kernel::{Delivery, Kernel, Next};
-use crate::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX, STRIKES_MAX};
+use crate::limits::{ASIDE_MIN, FAULTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
 
@@ -239,7 +239,7 @@ fn giving_up_waits_only_for_workers_that_can_be_used() {
     let mut bench = Bench::new(1, job(9), |config| config.give_up = give_up);
     let conn = bench.welcome(0, 0, 3);
     bench.turn();
-    for task in 0..u64::from(STRIKES_MAX) {
+    for task in 0..u64::from(FAULTS_MAX) {
         bench.outcome(conn, task, 1, Status::Returned, 0);
     }
     bench.turn();
@@ -261,12 +261,12 @@ fn a_worker_that_works_after_all_is_not_given_up() {
     let mut bench = Bench::new(1, job(99), |config| config.give_up = give_up);
     let conn = bench.welcome(0, 0, 4);
     bench.turn();
-    for task in 0..u64::from(STRIKES_MAX) {
+    for task in 0..u64::from(FAULTS_MAX) {
         bench.outcome(conn, task, 1, Status::Returned, 0);
     }
     bench.turn();
     assert!(!bench.head.is_usable(0), "it is set aside");
-    bench.outcome(conn, u64::from(STRIKES_MAX), 1, Status::Done, 0);
+    bench.outcome(conn, u64::from(FAULTS_MAX), 1, Status::Done, 0);
     assert!(bench.head.is_usable(0));
     bench.live(conn, Time::ZERO + ASIDE_MIN);
     assert_eq!(bench.said.exit, None);

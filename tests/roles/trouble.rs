@@ -7,11 +7,11 @@
 
 use teamster::frame::{Frame, Status};
 use teamster::head::HeadConfig;
-use teamster::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX};
+use teamster::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX, STRIKES_MAX};
 use teamster::role::{CloseReason, ConnId, Event, Role};
 
 use crate::head::{Job, head, opened, welcome};
-use crate::{Bench, attempt, conn, outcome};
+use crate::{Bench, attempt, conn, outcome, seconds};
 
 type Head = teamster::head::Head<Job>;
 
@@ -191,8 +191,9 @@ fn a_doubted_failure_is_confirmed_by_a_later_success() {
 
 #[test]
 fn a_worker_that_only_fails_is_set_aside_and_tried_again() {
-    let mut bench = greeted(2, 20, |_| {});
-    for task in [0, 2, 3] {
+    let mut bench = greeted(2, 50, |_| {});
+    let strikes = u64::from(STRIKES_MAX);
+    for task in (0..=strikes).filter(|&task| task != 1) {
         bench.hear(conn(0), failed(task, 1, Status::Failed, 5));
         bench.turn();
     }
@@ -202,13 +203,14 @@ fn a_worker_that_only_fails_is_set_aside_and_tried_again() {
     assert!(bench.role.is_aside(0));
     let lines = bench.take();
     assert_eq!(lines, ["1: Task 0/2 0"], "what it failed comes first");
+    let last = strikes + 1;
     bench.tell(Event::Heard { conn: conn(0) });
     bench.now = bench.now + ASIDE_MIN;
     bench.tell(Event::Heard { conn: conn(0) });
     bench.tell(Event::Heard { conn: conn(1) });
     bench.turn();
     assert!(!bench.role.is_aside(0));
-    bench.hear(conn(0), failed(4, 1, Status::Failed, 5));
+    bench.hear(conn(0), failed(last, 1, Status::Failed, 5));
     bench.turn();
     assert_eq!(
         said(&mut bench, "0: Task").len(),
@@ -260,4 +262,27 @@ fn a_task_that_must_run_alone_goes_to_an_empty_worker_at_once() {
     bench.take();
     close(&mut bench, conn(0));
     assert_eq!(said(&mut bench, "Task"), ["3: Task 2/2 0"]);
+}
+
+#[test]
+fn one_that_was_set_aside_and_then_works_is_used_at_once() {
+    let mut bench = head(1, 9, 0, 0);
+    opened(&mut bench, 0);
+    bench.hear(conn(0), welcome(2, 4));
+    bench.turn();
+    for task in 0..3 {
+        bench.hear(conn(0), failed(task, 1, Status::Returned, 0));
+    }
+    bench.turn();
+    assert!(bench.role.is_aside(0));
+    bench.take();
+    bench.hear(conn(0), outcome(attempt(3, 1), b""));
+    bench.turn();
+    assert_eq!(said(&mut bench, "Task").len(), 4);
+    for _ in 0..35 {
+        bench.now = bench.now + seconds(2);
+        bench.tell(Event::Heard { conn: conn(0) });
+        bench.turn();
+    }
+    bench.expect(&[]);
 }

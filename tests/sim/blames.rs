@@ -27,6 +27,7 @@ pub struct Blames {
 #[derive(Default)]
 struct Worker {
     incarnation: Option<u64>,
+    slots: usize,
     /// As the head had it after its last turn.
     is_lost: bool,
     is_aside: bool,
@@ -58,6 +59,15 @@ struct Loss {
     worker: u32,
     /// The worker held nothing else.
     was_alone: bool,
+    /// It held no more than it runs at once.
+    is_certain: bool,
+}
+
+fn next(attempt: Attempt) -> Attempt {
+    Attempt {
+        task: attempt.task,
+        number: attempt.number + 1,
+    }
 }
 
 /// What became of a task's latest attempt.
@@ -67,7 +77,7 @@ enum Fate {
     #[default]
     Back,
     /// A worker has it.
-    Held { cable: usize },
+    Held { cable: usize, number: u32 },
     /// It was failed, and that may not count.
     Doubtful,
     /// It was answered for good.
@@ -99,9 +109,10 @@ impl Blames {
     }
 
     /// The process behind a cable has a name: the same as before, or another.
-    pub fn greeted(&mut self, cable: usize, incarnation: u64) {
+    pub fn greeted(&mut self, cable: usize, incarnation: u64, slots: u16) {
         let worker = self.nodes[&cable];
         let its = &mut self.workers[worker as usize];
+        its.slots = usize::from(slots);
         match its.incarnation.replace(incarnation) == Some(incarnation) {
             true => self.forgive(worker),
             false => its.blamed.clear(),
@@ -128,10 +139,11 @@ impl Blames {
         let task = &mut self.tasks[attempt.task as usize];
         let is_open = task.fate != Fate::Answered;
         oracle!("attempts", is_open, "{attempt} is sent after an answer");
-        if let Fate::Held { cable: other } = task.fate {
+        if let Fate::Held { cable: other, .. } = task.fate {
             self.resent.push((attempt, other));
         }
-        task.fate = Fate::Held { cable };
+        let number = attempt.number;
+        task.fate = Fate::Held { cable, number };
     }
 
     pub fn answered(&mut self, cable: usize, attempt: Attempt, is_firm: bool, is_doubtful: bool) {
@@ -148,10 +160,11 @@ impl Blames {
                 self.tasks[attempt.task as usize].is_believed = Some(attempt);
             }
         }
+        let number = attempt.number;
         let task = &mut self.tasks[attempt.task as usize];
         if is_firm && !is_doubtful {
             task.fate = Fate::Answered;
-        } else if task.fate == (Fate::Held { cable }) {
+        } else if task.fate == (Fate::Held { cable, number }) {
             task.fate = if is_doubtful {
                 Fate::Doubtful
             } else {
@@ -222,20 +235,26 @@ impl Blames {
     ) {
         let worker = self.nodes[&cable];
         let was_alone = held.clone().count() == 1;
-        for attempt in held {
+        let is_live = |attempt: &Attempt| {
+            let number = attempt.number;
+            self.tasks[attempt.task as usize].fate == (Fate::Held { cable, number })
+                || self.resent.contains(&(next(*attempt), cable))
+        };
+        let live: Vec<Attempt> = held.filter(|attempt| is_live(attempt)).copied().collect();
+        let is_certain = live.len() <= self.workers[worker as usize].slots;
+        for attempt in live {
+            let number = attempt.number;
             let task = &mut self.tasks[attempt.task as usize];
-            // Sent again in this same turn: it was lost before.
-            let resent = self.resent.iter();
-            let is_resent = resent.clone().any(|&(next, other)| {
-                (next.task, next.number, other) == (attempt.task, attempt.number + 1, cable)
-            });
-            if task.fate == (Fate::Held { cable }) {
+            // Otherwise it was sent again in this same turn: it was lost before.
+            if task.fate == (Fate::Held { cable, number }) {
                 task.fate = Fate::Back;
-            } else if !is_resent {
-                continue;
             }
             if !is_planned {
-                task.losses.push(Loss { worker, was_alone });
+                task.losses.push(Loss {
+                    worker,
+                    was_alone,
+                    is_certain,
+                });
                 if task.losses.len() >= self.plan.attempts_max as usize {
                     task.full.push(task.losses.clone());
                 }
@@ -273,10 +292,22 @@ impl Blames {
             let named = losses.iter().map(|loss| format!("w{}", loss.worker + 1));
             named.eq(names.iter().copied())
         };
-        let Some(losses) = task.full.iter().find(is_it) else {
+        // The same workers may have been lost before, and forgiven.
+        let mut accounts = task.full.iter().filter(is_it).peekable();
+        oracle!(
+            "given-up",
+            accounts.peek().is_some(),
+            "task {number} is given up without so many losses: {text}"
+        );
+        let attempts_max = self.plan.attempts_max;
+        let is_sure = |losses: &&Vec<Loss>| {
+            let last = losses.last().expect("there is one at least");
+            last.is_certain && (last.was_alone || attempts_max == 1)
+        };
+        let Some(losses) = accounts.find(is_sure) else {
             crate::trace::fail(
                 "given-up",
-                &format!("task {number} is given up without so many losses: {text}"),
+                &format!("others may be to blame for the last loss of task {number}: {text}"),
             );
         };
         oracle!(
@@ -284,12 +315,6 @@ impl Blames {
             attempts as usize <= losses.len(),
             "task {number}: {attempts} losses are told, there were {}",
             losses.len()
-        );
-        let was_alone = losses.last().is_some_and(|last| last.was_alone);
-        oracle!(
-            "given-up",
-            was_alone || self.plan.attempts_max == 1,
-            "task {number} is given up for a loss at which it was not alone"
         );
         // Kinds that end neither a process nor a connection nor silence it for long.
         let is_innocent = !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS);

@@ -246,10 +246,11 @@ impl Ledger {
                 credit_tasks,
                 credit_bytes,
                 incarnation,
+                slots,
                 ..
             } => {
                 wire.credit = Some((credit_tasks, credit_bytes));
-                self.blames.greeted(cable, incarnation);
+                self.blames.greeted(cable, incarnation, slots);
             }
             Frame::Drain => wire.is_draining = true,
             Frame::Task { attempt, input } => {

@@ -39,6 +39,8 @@ for patch in "$@"; do
     fi
     if (cd "$work/tree" && SIM_SEEDS=$seeds cargo test -q --release --test sim -- --nocapture) >"$work/log" 2>&1; then
         lose "$name" "SURVIVED $seeds seeds"
+    elif grep -q '^oracle fault-floor' "$work/log"; then
+        lose "$name" "SURVIVED $seeds seeds, with fewer faults"
     elif oracle=$(grep -m1 '^oracle ' "$work/log"); then
         oracle=${oracle#oracle }
         printf '%-32s caught by %s\n' "$name" "${oracle%%:*}"
