@@ -208,7 +208,9 @@ fn main() {
         std::process::exit(1);
     };
     print_totals(seeds, &totals);
-    let floor = seeds / SEEDS_PER_STRIKE;
+    // Few seeds scatter.
+    let slack = if seeds < 5_000 { 2 } else { 1 };
+    let floor = seeds / SEEDS_PER_STRIKE / slack;
     for (name, &count) in Kind::NAMES.iter().zip(&totals.strikes.in_flight) {
         if count < floor {
             println!(
