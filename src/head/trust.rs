@@ -3,11 +3,11 @@
 //! What it is: the strikes against one worker, and for how long it is set aside. What it is not: the
 //! doubted failures; those are in the scheduler's table until they are confirmed or overruled.
 //!
-//! A machine with a full disk or without a program answers every task with an error in no time, and so
-//! gets more tasks than any other: it would eat the job. But many a job has tasks that fail, quickly and
-//! rightly, and those are nobody's fault. So a fast failure is held back until its worker has succeeded
-//! again; and only a long unbroken row of them, while most of what the others answer is done, sets a
-//! worker aside. (If half of all tasks fail, a row of 16 is one in 65,536.)
+//! A machine with a full disk or without a program answers every task with an error in no time, and
+//! so gets more tasks than any other: it would eat the job. But many a job has tasks that fail,
+//! quickly and rightly, and those are nobody's fault. So a fast failure is held back until its worker
+//! has succeeded again; and only a long unbroken row of them, while most of what the others answer is
+//! done, sets a worker aside. (If half of all tasks fail, a row of 16 is one in 65,536.)
 //!
 //! Invariant: a worker is set aside only while others succeed, or for what it says of itself.
 

@@ -1,6 +1,6 @@
 //! The one thread that touches sockets: a hand-written event loop on mio.
 //!
-//! What it is: the driver of a [`Role`], reading top to bottom in [`Reactor::turn`]. It keeps the
+//! What it is: the driver of a [`Role`], reading top to bottom in `Reactor::turn`. It keeps the
 //! five promises written there. What it is not: aware of tasks; it moves frames, and hands the rest
 //! to the pool, the output and the look-ups, which are the only other threads.
 //!

@@ -144,9 +144,13 @@ fn a_welcome_ahead_of_the_hello_does_no_harm() {
     // The worker did not wait to be asked: the Hello is still in the outbox.
     bench.hear(conn(0), welcome(1, 1));
     bench.turn();
+    let task = Frame::Task {
+        attempt: attempt(0, 1),
+        input: &[],
+    };
     bench.tell(Event::Sent {
         conn: conn(0),
-        bytes: sent_before_tasks(),
+        bytes: sent_before_tasks() + task.encoded_bytes(),
     });
     bench.take();
 }
