@@ -3,7 +3,8 @@
 //! What it is: the constants that bound queues, buffers and waits, each with its unit in its name.
 //! What it is not: configuration; the few that a flag may change are defaults here.
 //!
-//! Invariant: every reading budget and every byte bound exceeds one whole frame of the default size.
+//! Invariant: every bound under which whole frames are held takes one frame of the default size. (A
+//! reading budget need not: what is left of a frame is read in the next turn.)
 
 use crate::time::Duration;
 
