@@ -516,10 +516,12 @@ impl Role for Worker {
                 Timer::Grace => {
                     let held: u32 = self.sessions.iter_mut().map(|(_, s)| s.tasks).sum();
                     // With nothing held only a head that does not read keeps a session open.
-                    warn!(
-                        "{held} tasks still run after {} s: ending all the same",
-                        self.config.grace.as_secs()
-                    );
+                    if held > 0 {
+                        warn!(
+                            "{held} tasks still run after {} s: ending all the same",
+                            self.config.grace.as_secs()
+                        );
+                    }
                     self.is_out_of_time = true;
                 }
             }
