@@ -38,6 +38,12 @@ impl Depth {
         }
     }
 
+    /// The worker computes with another number of threads.
+    pub fn set_slots(&mut self, slots: u16) {
+        self.floor = (2 * u32::from(slots)).min(self.ceiling);
+        self.tasks = self.tasks.max(self.floor);
+    }
+
     /// Takes note of one outcome.
     pub fn answered(&mut self) {
         self.answered = self.answered.saturating_add(1);

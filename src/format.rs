@@ -51,6 +51,8 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
     /// Nothing but the reason why.
     Failed(&'a str),
+    /// The same for a task that ran for too long.
+    TimedOut(&'a str),
 }
 
 /// One result.
@@ -75,6 +77,10 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// The row of one delivery, with what the job made of its output.
     pub fn new(delivery: &Delivery<'a>, value: Value<'a>) -> Row<'a> {
+        let value = match value {
+            Value::Failed(reason) if delivery.status == Status::TimedOut => Value::TimedOut(reason),
+            value => value,
+        };
         Row {
             task: delivery.task,
             label: None,
@@ -92,7 +98,7 @@ impl<'a> Row<'a> {
 /// # Errors
 /// The task's own reason if it failed; otherwise that the worker sent something else than 8 bytes.
 pub fn number(delivery: &Delivery<'_>) -> Result<u64, String> {
-    if delivery.status == Status::Failed {
+    if delivery.status.is_failure() {
         return Err(printable(delivery.output));
     }
     match <[u8; 8]>::try_from(delivery.output) {
@@ -122,7 +128,7 @@ pub struct Rows {
 impl Rows {
     /// Appends the row of one task to `out`; logs the reason if it failed.
     pub fn append(self, row: &Row<'_>, out: &mut Vec<u8>) {
-        if let Value::Failed(reason) = row.value {
+        if let Value::Failed(reason) | Value::TimedOut(reason) = row.value {
             log_failure(row.task, reason);
         }
         self.append_quietly(row, out);
@@ -147,7 +153,7 @@ impl Rows {
         match row.value {
             Value::Number(number) => put(out, format_args!("{number}")),
             Value::Bytes(bytes) => escape_tsv(bytes, out),
-            Value::Failed(_) => {}
+            Value::Failed(_) | Value::TimedOut(_) => {}
         }
         out.push(b'\n');
     }
@@ -176,20 +182,21 @@ impl Rows {
                 Ok(string) => json_member("output", string, out),
                 Err(_) => json_member("output_base64", &base64(bytes), out),
             },
-            Value::Failed(reason) => json_member("error", reason, out),
+            Value::Failed(reason) | Value::TimedOut(reason) => json_member("error", reason, out),
         }
         out.extend_from_slice(b"}\n");
     }
 }
 
 fn text(row: &Row<'_>, out: &mut Vec<u8>) {
-    if let (Some(label), false) = (row.label, matches!(row.value, Value::Failed(_))) {
+    let is_answered = matches!(row.value, Value::Number(_) | Value::Bytes(_));
+    if let (Some(label), true) = (row.label, is_answered) {
         put(out, format_args!("{label} -> "));
     }
     match row.value {
         Value::Number(number) => put(out, format_args!("{number}\n")),
         Value::Bytes(bytes) => out.extend_from_slice(bytes),
-        Value::Failed(_) => {}
+        Value::Failed(_) | Value::TimedOut(_) => {}
     }
 }
 
@@ -197,6 +204,7 @@ fn outcome(row: &Row<'_>) -> &'static str {
     match row.value {
         Value::Number(_) | Value::Bytes(_) => "done",
         Value::Failed(_) => "failed",
+        Value::TimedOut(_) => "timeout",
     }
 }
 
@@ -344,6 +352,29 @@ mod tests {
             append(Format::Json, false, failed),
             "{\"task\":3,\"outcome\":\"failed\",\"error\":\"no \\\"luck\\\"\"}\n"
         );
+    }
+
+    #[test]
+    fn a_task_that_ran_for_too_long_says_so() {
+        let late = Delivery {
+            status: Status::TimedOut,
+            output: b"too long",
+            ..DELIVERY
+        };
+        let reason = number(&late).unwrap_err();
+        let row = Row::new(&late, Value::Failed(&reason));
+        for (format, line) in [
+            (Format::Text, ""),
+            (Format::Tsv, "3\ttimeout\t\n"),
+            (
+                Format::Json,
+                "{\"task\":3,\"outcome\":\"timeout\",\"error\":\"too long\"}\n",
+            ),
+        ] {
+            let (mut out, details) = (Vec::new(), false);
+            Rows { format, details }.append(&row, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), line);
+        }
     }
 
     #[test]

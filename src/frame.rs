@@ -15,10 +15,12 @@ use crate::role::Attempt;
 
 mod decoder;
 mod error;
+mod kind;
 mod outbox;
 
 pub use decoder::{Decoder, Frames};
 pub use error::FrameError;
+pub use kind::Kind;
 pub use outbox::Outbox;
 
 /// Runs the byte examples of the page, so that it cannot drift from the code.
@@ -27,7 +29,7 @@ pub use outbox::Outbox;
 pub struct ProtocolPage;
 
 /// Version of this wire, not of the release. It changes when an old peer would misread a new one.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Length of the opening, and of every frame's header.
 pub const HEADER_BYTES: usize = 8;
 /// Most bytes a frame body may have beside its payload.
@@ -65,8 +67,9 @@ mod field {
     pub const REFUSE_CODE: usize = 0;
     pub const REFUSE_REASON: RangeFrom<usize> = 1..;
 
-    pub const JOB_KERNEL_LEN: usize = 0;
-    pub const JOB_KERNEL: RangeFrom<usize> = 1..;
+    pub const JOB_TIMEOUT_MS: Range<usize> = 0..4;
+    pub const JOB_KERNEL_LEN: usize = 4;
+    pub const JOB_KERNEL: RangeFrom<usize> = 5..;
 
     pub const TASK_NUMBER: Range<usize> = 0..8;
     pub const TASK_ATTEMPT: Range<usize> = 8..12;
@@ -75,6 +78,11 @@ mod field {
     pub const OUTCOME_STATUS: usize = 12;
     pub const OUTCOME_RUN_US: Range<usize> = 13..17;
     pub const OUTCOME_OUTPUT: RangeFrom<usize> = 17..;
+
+    pub const CANCEL_RUNNING: usize = 12;
+    pub const CANCEL_END: usize = 13;
+
+    pub const SLOTS: Range<usize> = 0..2;
 }
 
 /// Which end of a connection.
@@ -146,8 +154,17 @@ pub enum Status {
     Done,
     /// The kernel returned an error, or panicked: the task's own answer.
     Failed,
-    /// It did not run, for a reason that is the worker's: the task goes elsewhere.
+    /// It has no answer, for a reason that is not the task's: it did not run, or was cancelled.
     Returned,
+    /// It ran for longer than the job allows: the task's own answer, like a failure.
+    TimedOut,
+}
+
+impl Status {
+    /// Whether it is the task's own answer and there is no output, only a reason.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Status::Failed | Status::TimedOut)
+    }
 }
 
 /// Why a worker turns a head away.
@@ -196,6 +213,8 @@ pub enum Frame<'a> {
     },
     /// What all tasks of this session run. Once, before the first `Task`.
     Job {
+        /// How long the kernel may run for one attempt, in milliseconds; 0 for as long as it takes.
+        timeout_ms: u32,
         /// Name of the kernel.
         kernel: &'a str,
         /// Whatever that kernel wants to know once rather than with every task.
@@ -225,58 +244,19 @@ pub enum Frame<'a> {
     Pong,
     /// The worker is about to end: it answers what runs, returns the rest and takes nothing new.
     Drain,
-}
-
-/// The numbers of the kinds on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Hello = 1,
-    Welcome = 2,
-    Refuse = 3,
-    Job = 4,
-    Task = 5,
-    Outcome = 6,
-    Ping = 7,
-    Pong = 8,
-    Drain = 9,
-}
-
-impl Kind {
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 9] = [
-        Kind::Hello,
-        Kind::Welcome,
-        Kind::Refuse,
-        Kind::Job,
-        Kind::Task,
-        Kind::Outcome,
-        Kind::Ping,
-        Kind::Pong,
-        Kind::Drain,
-    ];
-
-    fn from_byte(byte: u8) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|&kind| kind as u8 == byte)
-    }
-
-    /// Whether `side` sends frames of this kind.
-    pub fn is_sent_by(self, side: Side) -> bool {
-        match self {
-            Kind::Hello | Kind::Job | Kind::Task => side == Side::Head,
-            Kind::Welcome | Kind::Refuse | Kind::Outcome | Kind::Drain => side == Side::Worker,
-            Kind::Ping | Kind::Pong => true,
-        }
-    }
-
-    /// Whether `side` may send it as its first frame.
-    pub fn opens(self, side: Side) -> bool {
-        match side {
-            Side::Head => self == Kind::Hello,
-            Side::Worker => matches!(self, Kind::Welcome | Kind::Refuse),
-        }
-    }
+    /// The head does not need this attempt any more; it still gets its one `Outcome`. Of one that
+    /// was answered already nothing follows: the two have crossed.
+    Cancel {
+        /// Which attempt of which task.
+        attempt: Attempt,
+        /// Stop it if it runs; otherwise only take it back if it has not started.
+        running: bool,
+    },
+    /// How many threads of the worker compute now: less than it said if a kernel does not end.
+    Slots {
+        /// At least 1: a worker without any drains.
+        slots: u16,
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -292,6 +272,8 @@ impl<'a> Frame<'a> {
             Frame::Ping => Kind::Ping,
             Frame::Pong => Kind::Pong,
             Frame::Drain => Kind::Drain,
+            Frame::Cancel { .. } => Kind::Cancel,
+            Frame::Slots { .. } => Kind::Slots,
         }
     }
 
@@ -302,12 +284,14 @@ impl<'a> Frame<'a> {
                 Frame::Hello { release, .. } => field::HELLO_RELEASE.start + release.len(),
                 Frame::Welcome { release, .. } => field::WELCOME_RELEASE.start + release.len(),
                 Frame::Refuse { reason, .. } => field::REFUSE_REASON.start + reason.len(),
-                Frame::Job { kernel, setup } => {
+                Frame::Job { kernel, setup, .. } => {
                     field::JOB_KERNEL.start + kernel.len() + setup.len()
                 }
                 Frame::Task { input, .. } => field::TASK_INPUT.start + input.len(),
                 Frame::Outcome { output, .. } => field::OUTCOME_OUTPUT.start + output.len(),
                 Frame::Ping | Frame::Pong | Frame::Drain => 0,
+                Frame::Cancel { .. } => field::CANCEL_END,
+                Frame::Slots { .. } => field::SLOTS.end,
             }
     }
 
@@ -326,7 +310,7 @@ impl<'a> Frame<'a> {
         let tail = self.fill(&mut fixed[HEADER_BYTES..]);
         out.reserve(bytes);
         match *self {
-            Frame::Job { kernel, setup } => {
+            Frame::Job { kernel, setup, .. } => {
                 out.extend_from_slice(&fixed[..HEADER_BYTES + field::JOB_KERNEL.start]);
                 out.extend_from_slice(kernel.as_bytes());
                 out.extend_from_slice(setup);
@@ -372,7 +356,12 @@ impl<'a> Frame<'a> {
                 };
                 reason.as_bytes()
             }
-            Frame::Job { kernel, setup } => {
+            Frame::Job {
+                timeout_ms,
+                kernel,
+                setup,
+            } => {
+                BigEndian::write_u32(&mut body[field::JOB_TIMEOUT_MS], timeout_ms);
                 body[field::JOB_KERNEL_LEN] =
                     u8::try_from(kernel.len()).expect("a kernel's name has at most 255 bytes");
                 setup
@@ -392,11 +381,21 @@ impl<'a> Frame<'a> {
                     Status::Done => 0,
                     Status::Failed => 1,
                     Status::Returned => 2,
+                    Status::TimedOut => 3,
                 };
                 BigEndian::write_u32(&mut body[field::OUTCOME_RUN_US], run_us);
                 output
             }
             Frame::Ping | Frame::Pong | Frame::Drain => &[],
+            Frame::Cancel { attempt, running } => {
+                fill_attempt(body, attempt);
+                body[field::CANCEL_RUNNING] = u8::from(running);
+                &[]
+            }
+            Frame::Slots { slots } => {
+                BigEndian::write_u16(&mut body[field::SLOTS], slots);
+                &[]
+            }
         }
     }
 
@@ -411,9 +410,14 @@ impl<'a> Frame<'a> {
             Kind::Task => field::TASK_INPUT.start,
             Kind::Outcome => field::OUTCOME_OUTPUT.start,
             Kind::Ping | Kind::Pong | Kind::Drain => 0,
+            Kind::Cancel => field::CANCEL_END,
+            Kind::Slots => field::SLOTS.end,
         };
         if body.len() < fixed_bytes {
             return Err(FrameError::Short { kind });
+        }
+        if body.len() > fixed_bytes && !kind.has_tail() {
+            return Err(FrameError::Trailing { kind });
         }
         Ok(match kind {
             Kind::Hello => Frame::Hello {
@@ -451,6 +455,7 @@ impl<'a> Frame<'a> {
                 }
                 let (kernel, setup) = tail.split_at(kernel_bytes);
                 Frame::Job {
+                    timeout_ms: BigEndian::read_u32(&body[field::JOB_TIMEOUT_MS]),
                     kernel: text(kind, kernel)?,
                     setup,
                 }
@@ -465,17 +470,29 @@ impl<'a> Frame<'a> {
                     0 => Status::Done,
                     1 => Status::Failed,
                     2 => Status::Returned,
+                    3 => Status::TimedOut,
                     _ => return Err(value("unknown status")),
                 },
                 run_us: BigEndian::read_u32(&body[field::OUTCOME_RUN_US]),
                 output: &body[field::OUTCOME_OUTPUT],
             },
-            Kind::Ping | Kind::Pong | Kind::Drain if !body.is_empty() => {
-                return Err(FrameError::Trailing { kind });
-            }
             Kind::Ping => Frame::Ping,
             Kind::Pong => Frame::Pong,
             Kind::Drain => Frame::Drain,
+            Kind::Cancel => Frame::Cancel {
+                attempt: read_attempt(kind, body)?,
+                running: match body[field::CANCEL_RUNNING] {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(value("unknown extent")),
+                },
+            },
+            Kind::Slots => Frame::Slots {
+                slots: match BigEndian::read_u16(&body[field::SLOTS]) {
+                    0 => return Err(value("no slots")),
+                    slots => slots,
+                },
+            },
         })
     }
 }

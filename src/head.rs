@@ -44,6 +44,8 @@ pub struct HeadConfig {
     pub attempts_max: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// How long a kernel may run for one attempt, in whole milliseconds.
+    pub timeout: Option<Duration>,
     /// For the jitter of the back-off.
     pub seed: u64,
 }
@@ -58,6 +60,7 @@ impl HeadConfig {
             give_up: GIVE_UP_DEFAULT,
             attempts_max: ATTEMPTS_DEFAULT,
             failures_max: None,
+            timeout: None,
             seed: 0,
         }
     }
@@ -286,7 +289,7 @@ impl<W: Workload> Role for Head<W> {
             Event::Interrupted => self.end(Exit::Interrupted, out),
             Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, out),
             Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, out),
-            Event::Completed(_) => unreachable!("a head computes nothing"),
+            Event::Completed(_) | Event::Slots { .. } => unreachable!("a head computes nothing"),
         }
     }
 

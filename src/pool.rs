@@ -19,18 +19,20 @@ use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Job, Lanes};
 use crate::limits::CHUNK_TIME;
 use crate::payload::Payload;
-use crate::role::{Completion, ConnId};
+use crate::role::{Attempt, Completion, ConnId};
 
 /// What the reactor tells the pool, once per turn.
 pub enum Command {
-    /// A session will submit attempts of this kernel.
-    Prepare(ConnId, Arc<dyn Kernel>),
+    /// A session will submit attempts of this kernel, each of which may take so long.
+    Prepare(ConnId, Arc<dyn Kernel>, Option<Duration>),
     /// An attempt to run.
     Submit(ConnId, Job),
     /// A session's attempts wait, or go on.
     Pause(ConnId, bool),
     /// What a session has waiting comes back.
     Recall(ConnId),
+    /// One attempt of a session comes back, if it has not started or is to be stopped.
+    Cancel(ConnId, Attempt, bool),
     /// A session is over.
     Revoke(ConnId),
 }
@@ -96,9 +98,10 @@ impl Pool {
         let mut state = self.shared.lock();
         for command in commands.drain(..) {
             match command {
-                Command::Prepare(conn, kernel) => state.lanes.open(conn, kernel),
+                Command::Prepare(conn, kernel, _) => state.lanes.open(conn, kernel),
                 Command::Submit(conn, job) => state.lanes.push(conn, job),
                 Command::Pause(conn, paused) => state.lanes.pause(conn, paused),
+                Command::Cancel(..) => {}
                 Command::Recall(conn) => self.recall(conn, &mut state),
                 Command::Revoke(conn) => {
                     state.lanes.close(conn);
@@ -317,7 +320,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::limits::FINISHED_BYTES_MAX;
-    use crate::role::Attempt;
     use mio::{Events, Poll, Token};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
@@ -332,7 +334,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let pool = Pool::new(slots, waker).unwrap();
-        let mut commands = vec![Command::Prepare(CONN, kernel)];
+        let mut commands = vec![Command::Prepare(CONN, kernel, None)];
         for task in 0..jobs {
             let input = Payload::from(&task.to_be_bytes()[..]);
             let attempt = Attempt { task, number: 1 };
@@ -417,7 +419,11 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let pool = Pool::new(1, waker).unwrap();
         let runs = Arc::new(AtomicUsize::new(0));
-        let mut commands = vec![Command::Prepare(CONN, Arc::new(Uneven(Arc::clone(&runs))))];
+        let mut commands = vec![Command::Prepare(
+            CONN,
+            Arc::new(Uneven(Arc::clone(&runs))),
+            None,
+        )];
         pool.apply(&mut commands);
         let mut events = Events::with_capacity(4);
         let submit = |count: usize| {
@@ -468,7 +474,7 @@ mod tests {
         let attempt = Attempt { task: 0, number: 1 };
         let input = Payload::EMPTY;
         pool.apply(&mut vec![
-            Command::Prepare(CONN, kernel),
+            Command::Prepare(CONN, kernel, None),
             Command::Submit(CONN, Job { attempt, input }),
         ]);
         assert!(!told.recv().unwrap(), "it runs");

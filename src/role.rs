@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::frame::{Frame, FrameError, Status};
 use crate::kernel::Kernel;
 use crate::payload::Payload;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// One connection, for as long as it lives. Slots are reused, generations never, so that a late
 /// timer or completion cannot reach a stranger in the same slot.
@@ -154,6 +154,14 @@ pub enum Event<'a> {
     },
     /// The pool finished an attempt.
     Completed(Completion),
+    /// The pool has another number of threads that compute: a kernel does not end although its time
+    /// is over, or one of those has ended after all.
+    Slots {
+        /// How many compute now; 0 if none.
+        count: u16,
+        /// The attempt whose kernel goes on, if one more does.
+        hung: Option<Attempt>,
+    },
     /// So many bytes of what was written have reached the output.
     Written {
         /// How many.
@@ -176,8 +184,9 @@ pub trait Sink {
     fn send(&mut self, conn: ConnId, frame: Frame<'_>);
     /// Closes a connection once its outbox is written. Of it follows only its `Closed`.
     fn close(&mut self, conn: ConnId);
-    /// Tells the pool which kernel the attempts of a session run. Once, before the first.
-    fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>);
+    /// Tells the pool which kernel the attempts of a session run, and how long each may take. Once,
+    /// before the first.
+    fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>);
     /// Gives an attempt to the pool; answered by one `Completed` unless revoked.
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]);
     /// Forgets a session in the pool: drops what has not started and asks what runs to stop.
@@ -185,6 +194,10 @@ pub trait Sink {
     /// Takes back what the pool has not started of a session: each comes back as `Completed` with
     /// the status `Returned`.
     fn recall(&mut self, conn: ConnId);
+    /// Takes back one attempt that the pool has not started, as `recall` does; if it is `running`,
+    /// asks it to stop when that is wanted, and then it comes back the same way. Nothing happens for
+    /// one that the pool does not hold.
+    fn cancel(&mut self, conn: ConnId, attempt: Attempt, running: bool);
     /// Whether the pool may start attempts of a session.
     fn pause(&mut self, conn: ConnId, paused: bool);
     /// Appends to the output; answered by `Written` in pieces.

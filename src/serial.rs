@@ -30,7 +30,7 @@ impl Digest {
     pub fn add(&mut self, task: u64, status: Status, output: &[u8]) {
         let result = match status {
             Status::Done => output,
-            Status::Failed | Status::Returned => &[],
+            Status::Failed | Status::TimedOut | Status::Returned => &[],
         };
         self.tasks += 1;
         self.sum = self.sum.wrapping_add(hash(task, status, result));

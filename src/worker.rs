@@ -7,7 +7,7 @@
 //! Invariants: every `Task` is answered by exactly one `Outcome` unless its session ends; no session
 //! holds more than the credit it was given; the outcome of a session that is over is dropped.
 
-use log::{debug, info, warn};
+use log::{debug, error, info, warn};
 
 use crate::conns::Conns;
 use crate::frame::{Frame, Refusal, Status};
@@ -16,7 +16,7 @@ use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
     OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
 };
-use crate::role::{CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
+use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
 
@@ -58,10 +58,12 @@ impl WorkerConfig {
 #[derive(Debug)]
 pub struct Worker {
     config: WorkerConfig,
+    /// Threads that compute now.
+    slots: u16,
     sessions: Conns<Session>,
     timers: Timers<Timer>,
-    /// It has been told to end.
-    is_draining: bool,
+    /// It is about to end, with this.
+    ending: Option<Exit>,
     /// And waits for nothing any more.
     is_out_of_time: bool,
     /// Sessions that were sent a `Ping` this turn.
@@ -144,10 +146,11 @@ impl Worker {
     pub fn new(config: WorkerConfig) -> Worker {
         assert!(config.slots > 0, "a worker has at least one slot");
         Worker {
+            slots: config.slots,
             config,
             sessions: Conns::new(),
             timers: Timers::new(),
-            is_draining: false,
+            ending: None,
             is_out_of_time: false,
             pongs_due: Vec::new(),
         }
@@ -160,7 +163,7 @@ impl Worker {
     }
 
     fn opened(&mut self, conn: ConnId, peer: &str, now: Time, out: &mut impl Sink) {
-        let busy = if self.is_draining {
+        let busy = if self.ending.is_some() {
             Some("it is about to end".to_owned())
         } else if self.sessions.count() >= CONNECTIONS_MAX {
             Some(format!("it serves {CONNECTIONS_MAX} connections already"))
@@ -198,7 +201,7 @@ impl Worker {
         match (&session.phase, frame) {
             (&Phase::Working { payload_bytes_max }, Frame::Task { attempt, input }) => {
                 session.take(&self.config, input, payload_bytes_max)?;
-                if self.is_draining {
+                if self.ending.is_some() {
                     // It was on its way when this worker said that it would end.
                     let done = Completion::returned(conn, attempt, input.len(), DRAINING);
                     self.completed(done, out);
@@ -222,7 +225,7 @@ impl Worker {
                 session.silence = Silence::new(now);
                 self.timers.set(Timer::Session(conn), session.deadline());
                 let welcome = Frame::Welcome {
-                    slots: self.config.slots,
+                    slots: self.slots,
                     credit_tasks: self.config.credit_tasks,
                     credit_bytes: self.config.credit_bytes,
                     payload_max: ours as u32,
@@ -232,15 +235,28 @@ impl Worker {
                 session.send(conn, welcome, out);
                 Ok(())
             }
-            (&Phase::Welcomed { payload_bytes_max }, Frame::Job { kernel, setup }) => {
+            (
+                &Phase::Welcomed { payload_bytes_max },
+                Frame::Job {
+                    timeout_ms,
+                    kernel,
+                    setup,
+                },
+            ) => {
                 let opened = self.config.kernels.open(kernel, setup);
                 let refused = |reason| Refused {
                     refusal: Refusal::Job,
                     reason,
                 };
-                out.prepare(conn, opened.map_err(refused)?);
+                let timeout = Duration::from_millis(timeout_ms.into());
+                let timeout = (timeout_ms > 0).then_some(timeout);
+                out.prepare(conn, opened.map_err(refused)?, timeout);
                 info!("head {} sends tasks for kernel {kernel}", session.peer);
                 session.phase = Phase::Working { payload_bytes_max };
+                Ok(())
+            }
+            (Phase::Working { .. }, Frame::Cancel { attempt, running }) => {
+                out.cancel(conn, attempt, running);
                 Ok(())
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Ping) => {
@@ -389,10 +405,11 @@ impl Worker {
     }
 
     /// Begins to end: tells the heads, hands back what has not started, lets the rest finish.
-    fn drain(&mut self, now: Time, out: &mut impl Sink) {
-        if std::mem::replace(&mut self.is_draining, true) {
+    fn drain(&mut self, exit: Exit, now: Time, out: &mut impl Sink) {
+        if self.ending.is_some() {
             return;
         }
+        self.ending = Some(exit);
         let mut held = 0;
         for (conn, session) in self.sessions.iter_mut() {
             held += session.tasks;
@@ -413,12 +430,35 @@ impl Worker {
         }
     }
 
+    /// A kernel that does not end takes its thread with it; without any left the worker is of no
+    /// use, which its supervisor can mend by starting it again.
+    fn slots_changed(&mut self, count: u16, hung: Option<Attempt>, now: Time, out: &mut impl Sink) {
+        let total = self.config.slots;
+        match hung {
+            Some(attempt) => warn!(
+                "task {} does not stop although its time is over; {count} of {total} slots are left",
+                attempt.task
+            ),
+            None => info!("a kernel has stopped after all; {count} of {total} slots compute"),
+        }
+        self.slots = count;
+        if count == 0 {
+            error!("no slot is left: ending with code {}", Exit::Failed.code());
+            return self.drain(Exit::Failed, now, out);
+        }
+        for (conn, session) in self.sessions.iter_mut() {
+            if !matches!(session.phase, Phase::Greeting { .. }) {
+                session.send(conn, Frame::Slots { slots: count }, out);
+            }
+        }
+    }
+
     /// Once a worker that is about to end has answered everything, it closes its sessions, and ends
     /// with the last of them, or when its time is over.
     fn end_if_drained(&mut self, out: &mut impl Sink) {
-        if !self.is_draining {
+        let Some(exit) = self.ending else {
             return;
-        }
+        };
         let sessions = self.sessions.iter_mut();
         let idle = sessions.filter(|(_, s)| s.tasks == 0 && s.unsent_bytes == 0);
         let idle: Vec<ConnId> = idle.map(|(conn, _)| conn).collect();
@@ -427,7 +467,7 @@ impl Worker {
             out.close(conn);
         }
         if self.sessions.count() == 0 || self.is_out_of_time {
-            out.exit(Exit::Done);
+            out.exit(exit);
         }
     }
 }
@@ -484,7 +524,8 @@ impl Role for Worker {
             Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
             Event::Closed { conn, reason } => self.closed(conn, &reason, out),
             Event::Completed(done) => self.completed(done, out),
-            Event::Interrupted => self.drain(now, out),
+            Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
+            Event::Interrupted => self.drain(Exit::Done, now, out),
             Event::DialFailed { .. } | Event::Written { .. } | Event::OutputFailed { .. } => {
                 unreachable!("a worker neither dials nor writes")
             }

@@ -97,13 +97,15 @@ fn errors_of_the_opening() {
             Side::Head
         };
         assert_smallest(ours, b"HTTP/1.1", NotTeamster);
-        assert_smallest(ours, b"SM\r\n\0\x01h\0", NotTeamster);
+        assert_smallest(ours, b"SM\r\n\0\x02h\0", NotTeamster);
         let opening = |version, side, keyed| [b'T', b'M', b'\r', b'\n', 0, version, side, keyed];
-        assert_smallest(ours, &opening(0, side, 0), Version { theirs: 0 });
-        assert_smallest(ours, &opening(2, side, 0), Version { theirs: 2 });
-        assert_smallest(ours, &opening(1, other, 0), SameSide);
-        assert_smallest(ours, &opening(1, b'?', 0), SameSide);
-        assert_smallest(ours, &opening(1, side, 1), Keyed);
+        for theirs in [0, 1, 3] {
+            let opening = opening(theirs as u8, side, 0);
+            assert_smallest(ours, &opening, Version { theirs });
+        }
+        assert_smallest(ours, &opening(2, other, 0), SameSide);
+        assert_smallest(ours, &opening(2, b'?', 0), SameSide);
+        assert_smallest(ours, &opening(2, side, 1), Keyed);
     }
 }
 
@@ -124,7 +126,7 @@ fn errors_of_a_header() {
             let header = [&[0, 0, 0, 0, Kind::Ping as u8], &reserved[..]].concat();
             later(side, &header, Reserved);
         }
-        for byte in [0, 10, 255] {
+        for byte in [0, 12, 255] {
             later(side, &header(0, byte), UnknownKind(byte));
         }
         for kind in Kind::ALL {
@@ -172,9 +174,11 @@ fn errors_of_a_body() {
         (Kind::Hello, 4),
         (Kind::Welcome, 22),
         (Kind::Refuse, 1),
-        (Kind::Job, 1),
+        (Kind::Job, 5),
         (Kind::Task, 12),
         (Kind::Outcome, 17),
+        (Kind::Cancel, 13),
+        (Kind::Slots, 2),
     ] {
         assert_body(kind, &[], FrameError::Short { kind });
         assert_body(
@@ -184,9 +188,16 @@ fn errors_of_a_body() {
         );
     }
     let kind = Kind::Job;
-    assert_body(kind, &[b"\x02s"], FrameError::Short { kind });
+    assert_body(kind, &[b"\0\0\0\0\x02s"], FrameError::Short { kind });
     for kind in [Kind::Ping, Kind::Pong, Kind::Drain] {
         assert_body(kind, &[b"?"], FrameError::Trailing { kind });
+    }
+    for (kind, fixed_bytes) in [(Kind::Cancel, 13), (Kind::Slots, 2)] {
+        assert_body(
+            kind,
+            &[&[1; 14][..=fixed_bytes]],
+            FrameError::Trailing { kind },
+        );
     }
     for (kind, fixed_bytes) in [(Kind::Hello, 4), (Kind::Welcome, 22)] {
         let body = [&[1; 22][..fixed_bytes], &[b'r'; 33]];
@@ -201,12 +212,15 @@ fn errors_of_a_body() {
     value(Kind::Refuse, &[&[4]], "unknown refusal");
     value(Kind::Task, &[&[0; 12]], "attempt 0");
     value(Kind::Outcome, &[&[0; 17]], "attempt 0");
-    value(Kind::Outcome, &[&[1; 12], &[3], &[0; 4]], "unknown status");
+    value(Kind::Outcome, &[&[1; 12], &[4], &[0; 4]], "unknown status");
+    value(Kind::Cancel, &[&[0; 13]], "attempt 0");
+    value(Kind::Cancel, &[&[1; 12], &[2]], "unknown extent");
+    value(Kind::Slots, &[&[0; 2]], "no slots");
     let not_utf8 = "text that is not UTF-8";
     value(Kind::Hello, &[&[0; 4], &[0xff]], not_utf8);
     value(Kind::Welcome, &[&[1; 22], &[0xff]], not_utf8);
     value(Kind::Refuse, &[&[1], &[0xff]], not_utf8);
-    value(Kind::Job, &[&[1], &[0xff]], not_utf8);
+    value(Kind::Job, &[&[1; 5], &[0xff]], not_utf8);
 }
 
 #[test]
@@ -320,7 +334,7 @@ fn an_outbox_gives_every_byte_once_and_in_order() {
         for _ in 0..50 {
             if rng.chance(50) {
                 let contents = Contents::random(&mut rng);
-                let kind = Kind::ALL[rng.below(8) as usize];
+                let kind = Kind::ALL[rng.below(Kind::ALL.len() as u64) as usize];
                 let frame = contents.frame(kind, &mut rng);
                 assert_eq!(outbox.push(&frame), frame.encode(&mut expected));
             }
@@ -402,7 +416,7 @@ fn stream_of_all_kinds(side: Side) -> Vec<u8> {
 fn random_stream(side: Side, rng: &mut SplitMix64) -> Vec<u8> {
     let mut bytes = stream(side, &[greeting(side)]);
     for _ in 0..rng.below(9) {
-        let kind = Kind::ALL[rng.below(8) as usize];
+        let kind = Kind::ALL[rng.below(Kind::ALL.len() as u64) as usize];
         if kind.is_sent_by(side) {
             let contents = Contents::random(rng);
             contents.frame(kind, rng).encode(&mut bytes);
@@ -485,6 +499,7 @@ impl Contents {
                 reason: &self.text,
             },
             Kind::Job => Frame::Job {
+                timeout_ms: rng.next() as u32,
                 kernel: &self.text,
                 setup: &self.bytes[..self.bytes.len().min(PAYLOAD_BYTES_MAX - 32)],
             },
@@ -494,13 +509,25 @@ impl Contents {
             },
             Kind::Outcome => Frame::Outcome {
                 attempt,
-                status: [Status::Done, Status::Failed, Status::Returned][rng.below(3) as usize],
+                status: [
+                    Status::Done,
+                    Status::Failed,
+                    Status::Returned,
+                    Status::TimedOut,
+                ][rng.below(4) as usize],
                 run_us: rng.next() as u32,
                 output: &self.bytes,
             },
             Kind::Ping => Frame::Ping,
             Kind::Pong => Frame::Pong,
             Kind::Drain => Frame::Drain,
+            Kind::Cancel => Frame::Cancel {
+                attempt,
+                running: rng.chance(50),
+            },
+            Kind::Slots => Frame::Slots {
+                slots: (rng.next() as u16).max(1),
+            },
         }
     }
 }

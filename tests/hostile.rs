@@ -25,6 +25,7 @@ use teamster::role::Attempt;
 /// What a few more connections may cost; a frame somebody claims to send costs nothing.
 const SLACK_KIB: u64 = 1024;
 const SQUARE: Frame<'static> = Frame::Job {
+    timeout_ms: 0,
     kernel: "square",
     setup: &[0; 4],
 };
@@ -192,6 +193,7 @@ fn wrong_frames_after_the_greeting() {
         (vec![SQUARE, SQUARE], "Job frame at the wrong moment"),
         (
             vec![Frame::Job {
+                timeout_ms: 0,
                 kernel: "no\nsuch",
                 setup: &[],
             }],
@@ -199,6 +201,7 @@ fn wrong_frames_after_the_greeting() {
         ),
         (
             vec![Frame::Job {
+                timeout_ms: 0,
                 kernel: "square",
                 setup: &[1],
             }],

@@ -44,6 +44,13 @@ pub fn roles(bytes: &[u8]) {
     }
 }
 
+const STATUSES: [Status; 4] = [
+    Status::Done,
+    Status::Failed,
+    Status::Returned,
+    Status::TimedOut,
+];
+
 struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
@@ -160,7 +167,7 @@ impl Sink for Asked {
         self.live(conn).is_closing = true;
     }
 
-    fn prepare(&mut self, conn: ConnId, _: Arc<dyn Kernel>) {
+    fn prepare(&mut self, conn: ConnId, _: Arc<dyn Kernel>, _: Option<Duration>) {
         let live = self.live(conn);
         assert!(!std::mem::replace(&mut live.is_prepared, true));
     }
@@ -176,6 +183,12 @@ impl Sink for Asked {
         assert!(self.live(conn).is_prepared);
         let is_its = |job: &mut (ConnId, _, _)| job.0 == conn;
         self.recalled.extend(self.submitted.extract_if(.., is_its));
+    }
+
+    fn cancel(&mut self, conn: ConnId, attempt: Attempt, _: bool) {
+        assert!(self.live(conn).is_prepared);
+        let is_it = |job: &mut (ConnId, Attempt, _)| (job.0, job.1) == (conn, attempt);
+        self.recalled.extend(self.submitted.extract_if(.., is_it));
     }
 
     fn pause(&mut self, conn: ConnId, _: bool) {
@@ -327,6 +340,9 @@ impl<'a, R: Role> Stage<'a, R> {
             (_, 0) => Frame::Ping,
             (_, 1) => Frame::Pong,
             (Side::Head, 2) => Frame::Drain,
+            (Side::Head, 3) if byte & 64 > 0 => Frame::Slots {
+                slots: 1 + u16::from(byte & 3),
+            },
             (Side::Head, 3) => Frame::Refuse {
                 refusal: [Refusal::Job, Refusal::Busy, Refusal::Protocol][usize::from(byte % 3)],
                 reason: "no",
@@ -343,15 +359,20 @@ impl<'a, R: Role> Stage<'a, R> {
                 attempt: known
                     .filter(|_| kind == 6 || byte & 16 > 0)
                     .unwrap_or(stranger),
-                status: [Status::Done, Status::Failed, Status::Returned][usize::from(byte % 3)],
+                status: STATUSES[usize::from(byte % 4)],
                 run_us: u32::from(byte) * 100,
                 output: text,
             },
-            (Side::Worker, 2 | 3) => Frame::Hello {
+            (Side::Worker, 2) => Frame::Hello {
                 payload_max,
                 release: "",
             },
+            (Side::Worker, 3) => Frame::Cancel {
+                attempt: known.unwrap_or(stranger),
+                running: byte & 1 > 0,
+            },
             (Side::Worker, 4) => Frame::Job {
+                timeout_ms: u32::from(byte),
                 kernel: if byte == 255 { "x" } else { "k" },
                 setup: text,
             },

@@ -85,7 +85,7 @@ pub(super) struct Session {
 pub struct Tally {
     /// Outcomes `done` that counted.
     pub done: u64,
-    /// Outcomes `failed` that counted.
+    /// Outcomes `failed` and `timeout` that counted.
     pub failed: u64,
     /// Attempts taken back because it was lost.
     pub lost: u64,
@@ -99,7 +99,7 @@ impl Tally {
     pub(super) fn count(&mut self, status: Status) {
         match status {
             Status::Done => self.done += 1,
-            Status::Failed => self.failed += 1,
+            Status::Failed | Status::TimedOut => self.failed += 1,
             Status::Returned => self.returned += 1,
         }
     }
@@ -223,6 +223,12 @@ impl Session {
             slots,
             credit_bytes: bytes,
         }
+    }
+
+    /// It computes with another number of threads from now on.
+    pub fn set_slots(&mut self, slots: u16) {
+        self.slots = slots;
+        self.depth.set_slots(slots);
     }
 
     pub fn send(&mut self, frame: Frame<'_>, out: &mut impl Sink) {

@@ -34,11 +34,13 @@ impl<W: Workload> Head<W> {
             unreachable!("the caller matched it");
         };
         session.depth.answered();
-        let is_fast = Duration::from_micros(run_us.into()) < FAST_FAILURE;
+        let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
+        // One that ran out of time has tried for long, however little that was.
+        let is_fast = status == Status::Failed && is_short;
         for outcomes in [&mut self.outcomes, &mut link.outcomes] {
             match status {
                 Status::Done => outcomes.done += 1,
-                Status::Failed => outcomes.failed += 1,
+                Status::Failed | Status::TimedOut => outcomes.failed += 1,
                 Status::Returned => {}
             }
         }
@@ -48,7 +50,7 @@ impl<W: Workload> Head<W> {
         let verdict = match status {
             Status::Done => scheduler.answer(index, attempt, status, output, run_us, now),
             // What a worker that was set aside still fails says nothing of the task.
-            Status::Failed if link.trust.is_aside() => {
+            Status::Failed | Status::TimedOut if link.trust.is_aside() => {
                 counted_as = Status::Returned;
                 scheduler.put_back(index, attempt)
             }
@@ -58,7 +60,9 @@ impl<W: Workload> Head<W> {
                 is_doubted = true;
                 scheduler.doubt(index, attempt, output, run_us, now)
             }
-            Status::Failed => scheduler.answer(index, attempt, status, output, run_us, now),
+            Status::Failed | Status::TimedOut => {
+                scheduler.answer(index, attempt, status, output, run_us, now)
+            }
             Status::Returned => {
                 if !session.is_draining {
                     link.trust.could_not_run();
@@ -69,7 +73,7 @@ impl<W: Workload> Head<W> {
                 scheduler.put_back(index, attempt)
             }
         };
-        if status == Status::Done || (status == Status::Failed && !is_fast) {
+        if status == Status::Done || (status.is_failure() && !is_fast) {
             link.tally.failed += scheduler.confirm(index) as u64;
             let was_aside = link.trust.is_aside();
             link.trust.worked();

@@ -64,6 +64,14 @@ impl<W: Workload> Head<W> {
                 );
                 self.note_unusable(now);
             }
+            (State::Up(session), Frame::Slots { slots }) => {
+                warn!(
+                    "worker {} computes with {slots} slots now, not {}",
+                    link.name, link.slots
+                );
+                session.set_slots(slots);
+                link.slots = slots;
+            }
             (_, frame) => {
                 let reason = format!("{:?} frame at the wrong moment", frame.kind());
                 self.breach(index, &reason, now, out);
@@ -109,7 +117,9 @@ impl<W: Workload> Head<W> {
         let mut session = Session::new(conn, slots, credit_tasks, credit_bytes, unsent_bytes, now);
         let silence = session.silence.deadline();
         self.timers.set(Timer::Silence(index), silence);
+        let timeout = self.config.timeout.unwrap_or_default();
         let job = Frame::Job {
+            timeout_ms: u32::try_from(timeout.as_millis()).expect("the command line allows less"),
             kernel: self.workload.kernel(),
             setup: &self.workload.setup(),
         };

@@ -69,13 +69,15 @@ impl Sink for Said {
 
     fn close(&mut self, _: ConnId) {}
 
-    fn prepare(&mut self, _: ConnId, _: Arc<dyn Kernel>) {}
+    fn prepare(&mut self, _: ConnId, _: Arc<dyn Kernel>, _: Option<Duration>) {}
 
     fn submit(&mut self, _: ConnId, _: Attempt, _: &[u8]) {}
 
     fn revoke(&mut self, _: ConnId) {}
 
     fn recall(&mut self, _: ConnId) {}
+
+    fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
 
     fn pause(&mut self, _: ConnId, _: bool) {}
 

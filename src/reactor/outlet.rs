@@ -18,6 +18,7 @@ use crate::output::Output;
 use crate::payload::Payload;
 use crate::pool::Command;
 use crate::role::{Attempt, ConnId, Exit, Sink};
+use crate::time::Duration;
 
 /// What a turn has noted for its end.
 #[derive(Default)]
@@ -74,8 +75,10 @@ impl Sink for Outlet<'_> {
         }
     }
 
-    fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>) {
-        self.notes.pool.push(Command::Prepare(conn, kernel));
+    fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>) {
+        self.notes
+            .pool
+            .push(Command::Prepare(conn, kernel, timeout));
     }
 
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
@@ -90,6 +93,11 @@ impl Sink for Outlet<'_> {
 
     fn recall(&mut self, conn: ConnId) {
         self.notes.pool.push(Command::Recall(conn));
+    }
+
+    fn cancel(&mut self, conn: ConnId, attempt: Attempt, running: bool) {
+        let command = Command::Cancel(conn, attempt, running);
+        self.notes.pool.push(command);
     }
 
     fn pause(&mut self, conn: ConnId, paused: bool) {

@@ -162,6 +162,7 @@ fn sent_before_tasks() -> usize {
         release: env!("CARGO_PKG_VERSION"),
     };
     let job = Frame::Job {
+        timeout_ms: 0,
         kernel: "k",
         setup: &[],
     };

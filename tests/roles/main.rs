@@ -31,7 +31,16 @@ fn words(frame: &Frame<'_>) -> String {
             ..
         } => format!("Welcome {slots} {credit_tasks} {credit_bytes} {payload_max}"),
         Frame::Refuse { refusal, reason } => format!("Refuse {refusal:?}: {reason}"),
-        Frame::Job { kernel, setup } => format!("Job {kernel} {}", setup.len()),
+        Frame::Job {
+            timeout_ms: 0,
+            kernel,
+            setup,
+        } => format!("Job {kernel} {}", setup.len()),
+        Frame::Job {
+            timeout_ms,
+            kernel,
+            setup,
+        } => format!("Job {kernel} {} within {timeout_ms} ms", setup.len()),
         Frame::Task { attempt, input } => format!("Task {attempt} {}", input.len()),
         Frame::Outcome {
             attempt,
@@ -42,6 +51,8 @@ fn words(frame: &Frame<'_>) -> String {
         Frame::Ping => "Ping".into(),
         Frame::Pong => "Pong".into(),
         Frame::Drain => "Drain".into(),
+        Frame::Cancel { attempt, running } => format!("Cancel {attempt} {running}"),
+        Frame::Slots { slots } => format!("Slots {slots}"),
     }
 }
 
@@ -58,8 +69,11 @@ impl Sink for Said {
         self.0.push(format!("{}: close", conn.slot));
     }
 
-    fn prepare(&mut self, conn: ConnId, _: Arc<dyn Kernel>) {
-        self.0.push(format!("{}: prepare", conn.slot));
+    fn prepare(&mut self, conn: ConnId, _: Arc<dyn Kernel>, timeout: Option<Duration>) {
+        self.0.push(match timeout {
+            None => format!("{}: prepare", conn.slot),
+            Some(timeout) => format!("{}: prepare within {timeout:?}", conn.slot),
+        });
     }
 
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
@@ -73,6 +87,11 @@ impl Sink for Said {
 
     fn recall(&mut self, conn: ConnId) {
         self.0.push(format!("{}: recall", conn.slot));
+    }
+
+    fn cancel(&mut self, conn: ConnId, attempt: Attempt, running: bool) {
+        self.0
+            .push(format!("{}: cancel {attempt} {running}", conn.slot));
     }
 
     fn pause(&mut self, conn: ConnId, paused: bool) {

@@ -30,6 +30,7 @@ const HELLO: Frame<'_> = Frame::Hello {
     release: "1",
 };
 const JOB: Frame<'_> = Frame::Job {
+    timeout_ms: 0,
     kernel: "k",
     setup: &[],
 };
@@ -128,7 +129,14 @@ fn an_unknown_kernel_is_refused() {
     opened(&mut bench, 0);
     bench.hear(conn(0), HELLO);
     let (kernel, setup) = ("x", &[][..]);
-    bench.hear(conn(0), Frame::Job { kernel, setup });
+    bench.hear(
+        conn(0),
+        Frame::Job {
+            timeout_ms: 0,
+            kernel,
+            setup,
+        },
+    );
     bench.expect(&[
         "0: Welcome 2 3 100 1048576",
         "0: Refuse Job: no kernel \"x\" here, only k",

@@ -392,7 +392,7 @@ impl Ledger {
         match got.status {
             Status::Done => output == got.output,
             Status::Failed => output.len() > self.tasks.payload_bytes_max,
-            Status::Returned => false,
+            Status::Returned | Status::TimedOut => false,
         }
     }
 

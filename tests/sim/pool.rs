@@ -52,7 +52,7 @@ impl Pool {
         }
     }
 
-    pub fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>) {
+    pub fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, _: Option<Duration>) {
         self.lanes.open(conn, kernel);
     }
 
@@ -60,6 +60,8 @@ impl Pool {
         let input = Payload::from(input);
         self.lanes.push(conn, Job { attempt, input });
     }
+
+    pub fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
         self.lanes.pause(conn, paused);

@@ -208,7 +208,9 @@ pub fn label(frame: &Frame<'_>) -> (&'static str, u64, u64) {
             ..
         } => ("Welcome", u64::from(*slots), u64::from(*credit_tasks)),
         Frame::Refuse { reason, .. } => ("Refuse", 0, reason.len() as u64),
-        Frame::Job { setup, .. } => ("Job", 0, setup.len() as u64),
+        Frame::Job {
+            timeout_ms, setup, ..
+        } => ("Job", u64::from(*timeout_ms), setup.len() as u64),
         Frame::Task { attempt, input } => ("Task", of(attempt), input.len() as u64),
         Frame::Outcome {
             attempt, output, ..
@@ -216,6 +218,8 @@ pub fn label(frame: &Frame<'_>) -> (&'static str, u64, u64) {
         Frame::Ping => ("Ping", 0, 0),
         Frame::Pong => ("Pong", 0, 0),
         Frame::Drain => ("Drain", 0, 0),
+        Frame::Cancel { attempt, running } => ("Cancel", of(attempt), u64::from(*running)),
+        Frame::Slots { slots } => ("Slots", u64::from(*slots), 0),
     }
 }
 
@@ -266,13 +270,13 @@ impl Sink for Deck<'_> {
         self.world.ledger.session_over(side, cable);
     }
 
-    fn prepare(&mut self, id: ConnId, kernel: Arc<dyn Kernel>) {
+    fn prepare(&mut self, id: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>) {
         self.note("prepare", [u64::from(id.slot), 0, 0]);
         self.rim.expect(id, "prepare");
         let is_first = self.rim.prepared.insert(id);
         oracle!("driver-contract", is_first, "{id} prepared twice");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
-        pool.prepare(id, kernel);
+        pool.prepare(id, kernel, timeout);
     }
 
     fn submit(&mut self, id: ConnId, attempt: Attempt, input: &[u8]) {
@@ -299,6 +303,16 @@ impl Sink for Deck<'_> {
         self.rim.expect(id, "recall");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
         pool.recall(id);
+    }
+
+    fn cancel(&mut self, id: ConnId, attempt: Attempt, running: bool) {
+        self.note(
+            "cancel",
+            [u64::from(id.slot), attempt.task, u64::from(running)],
+        );
+        self.rim.expect(id, "cancel");
+        let pool = self.rim.pool.as_mut().expect("workers have pools");
+        pool.cancel(id, attempt, running);
     }
 
     fn pause(&mut self, id: ConnId, paused: bool) {

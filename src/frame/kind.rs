@@ -1,0 +1,74 @@
+//! The kinds of frames.
+//!
+//! What it is: their numbers, and who may send which. What it is not: what is in them.
+//!
+//! Invariant: a number never changes its meaning within a version of the protocol.
+
+use super::Side;
+
+/// The numbers of the kinds on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Hello = 1,
+    Welcome = 2,
+    Refuse = 3,
+    Job = 4,
+    Task = 5,
+    Outcome = 6,
+    Ping = 7,
+    Pong = 8,
+    Drain = 9,
+    Cancel = 10,
+    Slots = 11,
+}
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Kind; 11] = [
+        Kind::Hello,
+        Kind::Welcome,
+        Kind::Refuse,
+        Kind::Job,
+        Kind::Task,
+        Kind::Outcome,
+        Kind::Ping,
+        Kind::Pong,
+        Kind::Drain,
+        Kind::Cancel,
+        Kind::Slots,
+    ];
+
+    pub(super) fn from_byte(byte: u8) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|&kind| kind as u8 == byte)
+    }
+
+    /// Whether `side` sends frames of this kind.
+    pub fn is_sent_by(self, side: Side) -> bool {
+        match self {
+            Kind::Hello | Kind::Job | Kind::Task | Kind::Cancel => side == Side::Head,
+            Kind::Welcome | Kind::Refuse | Kind::Outcome | Kind::Drain | Kind::Slots => {
+                side == Side::Worker
+            }
+            Kind::Ping | Kind::Pong => true,
+        }
+    }
+
+    /// Whether its body goes on, after the fixed fields, with one that takes the rest.
+    pub(super) fn has_tail(self) -> bool {
+        match self {
+            Kind::Hello | Kind::Welcome | Kind::Refuse => true,
+            Kind::Job | Kind::Task | Kind::Outcome => true,
+            Kind::Ping | Kind::Pong | Kind::Drain | Kind::Cancel | Kind::Slots => false,
+        }
+    }
+
+    /// Whether `side` may send it as its first frame.
+    pub fn opens(self, side: Side) -> bool {
+        match side {
+            Side::Head => self == Kind::Hello,
+            Side::Worker => matches!(self, Kind::Welcome | Kind::Refuse),
+        }
+    }
+}
