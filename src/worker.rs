@@ -485,7 +485,11 @@ impl Role for Worker {
             Event::Closed { conn, reason } => self.closed(conn, &reason, out),
             Event::Completed(done) => self.completed(done, out),
             Event::Interrupted => self.drain(now, out),
-            Event::DialFailed { .. } | Event::Written { .. } | Event::OutputFailed { .. } => {
+            Event::DialFailed { .. }
+            | Event::Written { .. }
+            | Event::OutputFailed { .. }
+            | Event::Recorded { .. }
+            | Event::JournalFailed { .. } => {
                 unreachable!("a worker neither dials nor writes")
             }
         }
