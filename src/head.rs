@@ -289,6 +289,11 @@ impl<W: Workload> Role for Head<W> {
             Event::Interrupted => self.end(Exit::Interrupted, out),
             Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, out),
             Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, out),
+            Event::Recorded { .. } => {}
+            Event::JournalFailed { reason } => {
+                error!("{reason}");
+                self.end(Exit::Output, out);
+            }
             Event::Completed(_) | Event::Slots { .. } => unreachable!("a head computes nothing"),
         }
     }

@@ -177,6 +177,9 @@ pub struct Delivery<'a> {
 pub trait Workload {
     /// The kernel that all its tasks run.
     fn kernel(&self) -> &str;
+    /// The job and its arguments in words, as typed on a command line and with the defaults spelt
+    /// out; without what changes no outcome (format, details). A journal is known by it.
+    fn describe(&self) -> String;
     /// What that kernel is told once per session.
     fn setup(&self) -> Vec<u8>;
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has

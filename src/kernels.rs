@@ -43,6 +43,10 @@ impl Workload for Job {
         delegate!(self, job => job.kernel())
     }
 
+    fn describe(&self) -> String {
+        delegate!(self, job => job.describe())
+    }
+
     fn setup(&self) -> Vec<u8> {
         delegate!(self, job => job.setup())
     }
@@ -74,5 +78,14 @@ mod tests {
         ] {
             assert!(kernels.open(job.kernel(), &job.setup()).is_ok());
         }
+    }
+
+    #[test]
+    fn a_job_says_what_was_typed() {
+        let mut job = Job::Primes(primes::Primes::new(7, 99, Rows::default()));
+        job.next(&mut Vec::new());
+        assert_eq!(job.describe(), "primes 7 99", "also once it has begun");
+        let job = Job::Square(square::Squares::new(10, 1000, Rows::default()));
+        assert_eq!(job.describe(), "square --count 10 --work-ms 1000");
     }
 }

@@ -7,7 +7,9 @@ pub mod format;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hash;
 pub mod head;
+pub mod journal;
 pub mod kernel;
 pub mod kernels;
 pub mod lanes;

@@ -167,6 +167,16 @@ pub enum Event<'a> {
         /// How many.
         bytes: usize,
     },
+    /// The oldest so many of the records that were not durable are durable now.
+    Recorded {
+        /// How many.
+        count: usize,
+    },
+    /// The journal takes nothing further, and what is not durable yet may be lost.
+    JournalFailed {
+        /// In words.
+        reason: String,
+    },
     /// The user, or the system, wants the program to end.
     Interrupted,
     /// The output takes nothing further.
@@ -200,6 +210,8 @@ pub trait Sink {
     fn cancel(&mut self, conn: ConnId, attempt: Attempt, running: bool);
     /// Whether the pool may start attempts of a session.
     fn pause(&mut self, conn: ConnId, paused: bool);
+    /// Appends so many whole records to the journal; answered by `Recorded` in pieces.
+    fn record(&mut self, records: &[u8], count: usize);
     /// Appends to the output; answered by `Written` in pieces.
     fn write(&mut self, bytes: &[u8]);
     /// Ends the driver after this turn.
@@ -217,7 +229,9 @@ pub enum Exit {
     Usage,
     /// No worker could be used.
     NoWorker,
-    /// The output could not be written, or no socket be opened.
+    /// The journal does not fit: it is another job's or another input's, damaged, or in use.
+    Journal,
+    /// The output or the journal could not be written, or no socket be opened.
     Output,
     /// Interrupted; what was done has been written.
     Interrupted,
@@ -233,6 +247,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::NoWorker => 3,
+            Exit::Journal => 4,
             Exit::Output => 5,
             Exit::Interrupted => 130,
             Exit::ReaderGone => 141,

@@ -526,7 +526,11 @@ impl Role for Worker {
             Event::Completed(done) => self.completed(done, out),
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
-            Event::DialFailed { .. } | Event::Written { .. } | Event::OutputFailed { .. } => {
+            Event::DialFailed { .. }
+            | Event::Written { .. }
+            | Event::OutputFailed { .. }
+            | Event::Recorded { .. }
+            | Event::JournalFailed { .. } => {
                 unreachable!("a worker neither dials nor writes")
             }
         }

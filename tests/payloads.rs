@@ -51,6 +51,10 @@ impl Workload for Sizes {
         "sized"
     }
 
+    fn describe(&self) -> String {
+        "sized".into()
+    }
+
     fn setup(&self) -> Vec<u8> {
         Vec::new()
     }

@@ -14,9 +14,9 @@ const RANKS: &[&[&str]] = &[
     &["time", "payload"],
     &["limits"],
     &[
-        "rng", "kernel", "role", "frame", "conns", "silence", "depth",
+        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth",
     ],
-    &["lanes", "scheduler", "format", "messages"],
+    &["lanes", "scheduler", "journal", "format", "messages"],
     &[
         "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
     ],
@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "payload",
     "limits",
     "rng",
+    "hash",
     "role",
     "frame",
     "conns",
@@ -38,6 +39,7 @@ const PURE: &[&str] = &[
     "depth",
     "lanes",
     "scheduler",
+    "journal",
     "head",
     "worker",
     "fuzzing",

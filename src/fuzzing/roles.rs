@@ -83,6 +83,10 @@ impl Workload for Job {
         "k"
     }
 
+    fn describe(&self) -> String {
+        "k".into()
+    }
+
     fn setup(&self) -> Vec<u8> {
         Vec::new()
     }
@@ -193,6 +197,10 @@ impl Sink for Asked {
 
     fn pause(&mut self, conn: ConnId, _: bool) {
         self.live(conn);
+    }
+
+    fn record(&mut self, _: &[u8], _: usize) {
+        unreachable!("no journal is asked for");
     }
 
     fn write(&mut self, bytes: &[u8]) {

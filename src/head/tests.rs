@@ -27,6 +27,10 @@ impl Workload for Job {
         "k"
     }
 
+    fn describe(&self) -> String {
+        "k".into()
+    }
+
     fn setup(&self) -> Vec<u8> {
         Vec::new()
     }
@@ -80,6 +84,8 @@ impl Sink for Said {
     fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
 
     fn pause(&mut self, _: ConnId, _: bool) {}
+
+    fn record(&mut self, _: &[u8], _: usize) {}
 
     fn write(&mut self, _: &[u8]) {}
 

@@ -65,6 +65,7 @@ impl Kernel for CountPrimes {
 /// The primes of one range: many tasks, one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Primes {
+    from: u64,
     /// First number not yet in a chunk.
     next: u64,
     to: u64,
@@ -84,6 +85,7 @@ impl Primes {
     pub fn new(from: u64, to: u64, rows: Rows) -> Primes {
         assert!(to <= TO_MAX, "the command line lets no larger end through");
         Primes {
+            from,
             next: from,
             to,
             rows,
@@ -109,6 +111,10 @@ fn chunk_len(remaining: u64, to: u64) -> u64 {
 impl Workload for Primes {
     fn kernel(&self) -> &str {
         NAME
+    }
+
+    fn describe(&self) -> String {
+        format!("{NAME} {} {}", self.from, self.to)
     }
 
     fn setup(&self) -> Vec<u8> {

@@ -82,6 +82,10 @@ impl Workload for Squares {
         NAME
     }
 
+    fn describe(&self) -> String {
+        format!("{NAME} --count {} --work-ms {}", self.count, self.work_ms)
+    }
+
     fn setup(&self) -> Vec<u8> {
         self.work_ms.to_be_bytes().to_vec()
     }

@@ -27,6 +27,9 @@ pub(super) struct Notes {
     /// Slots with something to write, or to close.
     pub write_list: Vec<usize>,
     pub pool: Vec<Command>,
+    /// For the journal, and how many they are.
+    pub records: Vec<u8>,
+    pub records_count: usize,
     pub exit: Option<Exit>,
 }
 
@@ -102,6 +105,11 @@ impl Sink for Outlet<'_> {
 
     fn pause(&mut self, conn: ConnId, paused: bool) {
         self.notes.pool.push(Command::Pause(conn, paused));
+    }
+
+    fn record(&mut self, records: &[u8], count: usize) {
+        self.notes.records.extend_from_slice(records);
+        self.notes.records_count += count;
     }
 
     fn write(&mut self, bytes: &[u8]) {

@@ -28,6 +28,10 @@ impl Workload for Job {
         "k"
     }
 
+    fn describe(&self) -> String {
+        "k".into()
+    }
+
     fn setup(&self) -> Vec<u8> {
         Vec::new()
     }

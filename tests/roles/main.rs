@@ -98,6 +98,10 @@ impl Sink for Said {
         self.0.push(format!("{}: pause {paused}", conn.slot));
     }
 
+    fn record(&mut self, _: &[u8], count: usize) {
+        self.0.push(format!("record {count}"));
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.0.push(format!("write {}", bytes.len()));
     }

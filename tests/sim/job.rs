@@ -145,6 +145,10 @@ impl Workload for Job {
         KERNEL
     }
 
+    fn describe(&self) -> String {
+        KERNEL.into()
+    }
+
     fn setup(&self) -> Vec<u8> {
         let bytes = self.tasks.output_bytes_max as u64;
         [self.tasks.seed.to_be_bytes(), bytes.to_be_bytes()].concat()

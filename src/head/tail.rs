@@ -1,0 +1,200 @@
+//! The end of a run is not decided by its slowest part.
+//!
+//! What it is: what the head does while workers are idle and no task is left to be sent: it has
+//! attempts that wait elsewhere handed back, and runs late ones twice. What it is not: the choice of
+//! the attempt; that is the scheduler's.
+//!
+//! An attempt is late if it has run for half as long again as one usually does, or if its worker does
+//! not even answer a `Ping`: so the last task on a machine that stopped is not waited for until that
+//! machine counts as lost. A wrong guess costs only time that nobody needed.
+//!
+//! Invariant: nothing here happens to a job whose tasks must not run twice (`--no-duplicates`).
+
+use log::info;
+
+use super::link::State;
+use super::{Head, Timer};
+use crate::frame::Frame;
+use crate::kernel::Workload;
+use crate::limits::{LATE_AFTER_MIN, PING_AFTER, PROBE_WAIT_MIN};
+use crate::role::Sink;
+use crate::time::{Duration, Time};
+
+impl<W: Workload> Head<W> {
+    /// Tells workers which attempts they need not run.
+    pub(super) fn cancel(&mut self, out: &mut impl Sink) {
+        while let Some((index, attempt)) = self.scheduler.next_cancel() {
+            // It is a courtesy: where there is no room for it the attempt just runs to its end.
+            if let State::Up(session) = &mut self.links[index as usize].state
+                && session.has_room(1, 0, 0)
+            {
+                let running = true;
+                session.send(Frame::Cancel { attempt, running }, out);
+            }
+        }
+    }
+
+    /// Gives idle workers what others hold.
+    pub(super) fn relieve(&mut self, now: Time, out: &mut impl Sink) {
+        if std::mem::take(&mut self.is_tail) {
+            self.timers.cancel(Timer::Tail);
+        }
+        let counts = self.scheduler.counts();
+        let is_more_to_send = counts.ready > 0 || (!self.exhausted && self.scheduler.has_room());
+        let usable = self.links.iter().filter(|link| link.is_usable()).count();
+        if !self.config.duplicates || is_more_to_send || counts.in_flight == 0 || usable < 2 {
+            return;
+        }
+        let probe_at = self.probe(now, out);
+        self.recall(now, out);
+        let late_at = self.duplicate_late(now, out);
+        if let Some(at) = [probe_at, late_at].into_iter().flatten().min() {
+            self.is_tail = true;
+            self.timers.set(Timer::Tail, at);
+        }
+    }
+
+    /// How long a worker may take to answer a probe.
+    fn probe_wait(&self) -> Duration {
+        let typical = self.scheduler.typical_run();
+        typical.map_or(PING_AFTER, |run| (run / 4).clamp(PROBE_WAIT_MIN, PING_AFTER))
+    }
+
+    /// Asks the workers that hold something for a sign of life; says when to look again.
+    fn probe(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
+        let wait = self.probe_wait();
+        let mut next: Option<Time> = None;
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let State::Up(session) = &mut link.state else {
+                continue;
+            };
+            if self.scheduler.held_tasks(index as u32) == 0 || session.silence.is_lost() {
+                continue;
+            }
+            if session.probed_at.is_none()
+                && session.silence.since() + wait <= now
+                && session.has_room(1, 0, 0)
+            {
+                session.probed_at = Some(now);
+                session.send(Frame::Ping, out);
+            }
+            let at = session.probed_at.unwrap_or(session.silence.since()) + wait;
+            if at > now {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        next
+    }
+
+    /// Whether a worker has not answered its probe.
+    fn is_mute(&self, index: u32, now: Time) -> bool {
+        let session = self.links[index as usize].session();
+        let probed_at = session.and_then(|session| session.probed_at);
+        probed_at.is_some_and(|at| at + self.probe_wait() <= now)
+    }
+
+    /// Slots of a worker that have nothing to do.
+    fn idle_slots(&self, index: u32, now: Time) -> u32 {
+        if !self.may_send(index) || self.is_mute(index, now) {
+            return 0;
+        }
+        let slots = u32::from(self.links[index as usize].slots);
+        let slots = self.scheduler.depth(index, slots, slots);
+        slots.saturating_sub(self.scheduler.held_tasks(index))
+    }
+
+    /// Has attempts handed back that have not started, one for each idle slot, first by the worker
+    /// with most of them per slot.
+    fn recall(&mut self, now: Time, out: &mut impl Sink) {
+        let indices = 0..self.links.len() as u32;
+        let idle: u32 = (indices.clone()).map(|index| self.idle_slots(index, now)).sum();
+        // One that is mute does not hand back what it was asked for.
+        let answering = indices.filter(|&index| !self.is_mute(index, now));
+        let coming: u32 = answering.map(|index| self.scheduler.recalled(index)).sum();
+        for _ in coming..idle {
+            let surplus = |index: &u32| {
+                let slots = u32::from(self.links[*index as usize].slots).max(1);
+                let held = self.scheduler.held_tasks(*index) - self.scheduler.recalled(*index);
+                (u64::from(held) << 16) / u64::from(slots)
+            };
+            let can_be_asked = |index: &u32| !self.is_mute(*index, now) && self.has_surplus(*index);
+            let indices = 0..self.links.len() as u32;
+            let Some(index) = indices.filter(can_be_asked).max_by_key(surplus) else {
+                return;
+            };
+            let link = &mut self.links[index as usize];
+            let Some(attempt) = self.scheduler.recall(index, link.slots.into()) else {
+                return;
+            };
+            let State::Up(session) = &mut link.state else {
+                unreachable!("it has a surplus");
+            };
+            let running = false;
+            session.send(Frame::Cancel { attempt, running }, out);
+        }
+    }
+
+    /// Whether a worker holds more than it runs, and can be told so.
+    fn has_surplus(&self, index: u32) -> bool {
+        let link = &self.links[index as usize];
+        let held = self.scheduler.held_tasks(index) - self.scheduler.recalled(index);
+        let session = link.session();
+        held > u32::from(link.slots) && session.is_some_and(|session| session.has_room(1, 0, 0))
+    }
+
+    /// Runs late attempts a second time, as far as there are idle slots; says when to look again.
+    fn duplicate_late(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
+        let mut next: Option<Time> = None;
+        let late_after = (self.scheduler.typical_run())
+            .map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
+        for from in 0..self.links.len() as u32 {
+            let is_mute = self.is_mute(from, now);
+            while let Some((task, input_bytes, since)) = self.scheduler.longest_held(from) {
+                let late_at = match (is_mute, late_after) {
+                    (true, _) => now,
+                    (false, Some(late_after)) => since + late_after,
+                    (false, None) => break,
+                };
+                if late_at > now {
+                    next = Some(next.map_or(late_at, |next| next.min(late_at)));
+                    break;
+                }
+                let Some(to) = self.idle_worker(from, input_bytes, now) else {
+                    break;
+                };
+                self.duplicate(task, from, to, now, out);
+            }
+        }
+        next
+    }
+
+    fn duplicate(&mut self, task: u64, from: u32, to: u32, now: Time, out: &mut impl Sink) {
+        info!(
+            "task {task} is late at worker {}; worker {} tries it, too",
+            self.links[from as usize].name, self.links[to as usize].name
+        );
+        let (attempt, input) = self.scheduler.duplicate(task, to, now);
+        let State::Up(session) = &mut self.links[to as usize].state else {
+            unreachable!("an idle worker is up");
+        };
+        session.send(Frame::Task { attempt, input }, out);
+    }
+
+    /// A worker other than `from` with an idle slot and room for such an input.
+    fn idle_worker(&self, from: u32, input_bytes: usize, now: Time) -> Option<u32> {
+        let count = self.links.len();
+        (0..count)
+            .map(|i| ((self.first_link + i) % count) as u32)
+            .find(|&to| {
+                let held = self.scheduler.held_tasks(to);
+                let held_bytes = self.scheduler.held_bytes(to);
+                let session = self.links[to as usize].session();
+                to != from
+                    && self.idle_slots(to, now) > 0
+                    && session.is_some_and(|session| {
+                        held < session.credit_tasks
+                            && session.has_room(held, held_bytes, input_bytes)
+                    })
+            })
+    }
+}

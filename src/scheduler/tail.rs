@@ -1,0 +1,144 @@
+//! What idle workers take over from busy ones.
+//!
+//! What it is: which attempt a worker is asked to hand back before it starts, which one is run twice
+//! because it is late, and who is told that his was in vain. What it is not: a clock that decides
+//! when; the head asks, once nothing is left to be sent.
+//!
+//! A second attempt of a task that was ever blamed for a loss would only kill a second worker: there
+//! is none. (Dean and Ghemawat, *MapReduce*, 2004, §3.6 has the idea of backup tasks.)
+//!
+//! Invariant: a task has at most two attempts for its lateness at a time, of which the older is the
+//! twin in `twins`, and both are on the account of whoever holds them.
+
+use super::table::State;
+use super::{Attempt, Scheduler};
+use crate::time::{Duration, Time};
+
+/// A running median of how long attempts take: a mean would follow the very stragglers that it is to
+/// find.
+#[derive(Debug, Default)]
+pub(super) struct Typical {
+    run_us: Option<u32>,
+}
+
+impl Typical {
+    /// Moves a sixteenth of the way towards an attempt's time, whatever its distance.
+    pub fn note(&mut self, run_us: u32) {
+        let typical_us = *self.run_us.get_or_insert(run_us);
+        let step_us = (typical_us / 16).max(1);
+        self.run_us = Some(match run_us.cmp(&typical_us) {
+            std::cmp::Ordering::Less => typical_us - step_us.min(typical_us),
+            std::cmp::Ordering::Equal => typical_us,
+            std::cmp::Ordering::Greater => typical_us.saturating_add(step_us),
+        });
+    }
+}
+
+impl Scheduler {
+    /// How long an attempt usually runs; `None` before the first was done.
+    pub fn typical_run(&self) -> Option<Duration> {
+        let run_us = self.typical.run_us?;
+        Some(Duration::from_micros(run_us.into()))
+    }
+
+    /// Attempts that `worker` was asked to hand back and has not answered.
+    pub fn recalled(&self, worker: u32) -> u32 {
+        self.seats[worker as usize].recalled
+    }
+
+    /// Whether `worker` was told that it need not run an attempt.
+    pub fn is_unwanted(&self, worker: u32, attempt: Attempt) -> bool {
+        let Attempt { task, number } = attempt;
+        if let Some(orphan) = self.seats[worker as usize].orphans.get(&attempt) {
+            return orphan.is_cancelled;
+        }
+        let entry = self.table.get(task);
+        entry.is_some_and(|entry| entry.attempt == number && entry.is_recalled)
+    }
+
+    /// The youngest attempt that waits at `worker` behind those its `slots` run, now asked back.
+    pub fn recall(&mut self, worker: u32, slots: u32) -> Option<Attempt> {
+        let seat = &mut self.seats[worker as usize];
+        if seat.tasks <= slots + seat.recalled {
+            return None;
+        }
+        let table = &mut self.table;
+        let task = seat.sent.iter().rev().copied().find(|&task| {
+            table.is_at(task, worker)
+                && (table.get(task)).is_some_and(|entry| !entry.is_recalled && !entry.is_careful)
+        })?;
+        let entry = table.get_mut(task).expect("it is in flight");
+        entry.is_recalled = true;
+        seat.recalled += 1;
+        let number = entry.attempt;
+        Some(Attempt { task, number })
+    }
+
+    /// The task that `worker` has had longest, of those that may be run elsewhere, too, with the
+    /// length of its input and the time since when it must have been running.
+    pub fn longest_held(&self, worker: u32) -> Option<(u64, usize, Time)> {
+        let seat = &self.seats[worker as usize];
+        seat.sent.iter().find_map(|&task| {
+            let entry = self.table.get(task)?;
+            let is_candidate = entry.state == (State::InFlight { worker })
+                && !entry.is_careful
+                && !entry.blame.is_any()
+                && !self.twins.contains_key(&task);
+            let since = entry.sent_at.max(seat.answered_at);
+            is_candidate.then_some((task, entry.payload.len(), since))
+        })
+    }
+
+    /// Makes a second attempt of a task in flight and gives it to `worker`. The first outcome counts.
+    pub fn duplicate(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+        let entry = self.table.get(task).expect("it is in flight");
+        let State::InFlight { worker: first } = entry.state else {
+            unreachable!("only what is in flight is late");
+        };
+        assert_ne!(first, worker, "another worker may be faster");
+        let older = self.seats[first as usize].make_orphan(task, entry);
+        let is_only = self.twins.insert(task, (first, older)).is_none();
+        assert!(is_only, "two at a time");
+        self.send(task, worker, now)
+    }
+
+    /// The next attempt that is held in vain, and who holds it.
+    pub fn next_cancel(&mut self) -> Option<(u32, Attempt)> {
+        self.cancels.pop()
+    }
+
+    /// A task has its outcome: the older of two attempts, if it is still held, was in vain.
+    pub(super) fn cancel_twin(&mut self, task: u64) {
+        if let Some((worker, attempt)) = self.twins.remove(&task) {
+            self.cancel(worker, attempt);
+        }
+    }
+
+    /// An attempt that no longer stands for its task is not needed.
+    pub(super) fn cancel(&mut self, worker: u32, attempt: Attempt) {
+        let orphans = &mut self.seats[worker as usize].orphans;
+        if let Some(orphan) = orphans.get_mut(&attempt) {
+            orphan.is_cancelled = true;
+            self.cancels.push((worker, attempt));
+        }
+    }
+
+    /// The older of two attempts came to nothing; there may be another.
+    pub(super) fn forget_twin(&mut self, worker: u32, attempt: Attempt) {
+        if self.twins.get(&attempt.task) == Some(&(worker, attempt)) {
+            self.twins.remove(&attempt.task);
+        }
+    }
+
+    /// `worker` will answer none of its older attempts; returns whose they were.
+    pub(super) fn end_twins(&mut self, worker: u32) -> Vec<u64> {
+        let mut tasks = Vec::new();
+        self.twins.retain(|&task, &mut (holder, _)| {
+            if holder == worker {
+                tasks.push(task);
+            }
+            holder != worker
+        });
+        tasks
+    }
+}
