@@ -282,13 +282,13 @@ impl Scheduler {
     /// The worker is silent: its tasks are ready again, though it may still answer them. Returns how
     /// many they were.
     pub fn take_back(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
-        self.return_tasks(worker, true, loss)
+        self.return_tasks(worker, loss)
     }
 
     /// The worker's session is over: its tasks are ready again and it will answer none. Returns how
     /// many they were.
     pub fn end_session(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
-        let count = self.return_tasks(worker, false, loss);
+        let count = self.return_tasks(worker, loss);
         self.seats[worker as usize].end_session();
         count
     }
@@ -444,8 +444,10 @@ impl Scheduler {
         self.cancel_twin(task);
     }
 
-    fn return_tasks(&mut self, worker: u32, may_answer: bool, loss: &Loss<'_>) -> usize {
+    fn return_tasks(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
         let seat = &mut self.seats[worker as usize];
+        // With two attempts at once it may be blamed for its last loss beside others; not given up.
+        let is_alone = seat.is_taken_whole || self.attempts_max == 1;
         let mut tasks = std::mem::take(&mut seat.sent);
         tasks.retain(|&task| self.table.is_at(task, worker));
         for &task in &tasks {
@@ -455,19 +457,16 @@ impl Scheduler {
         if self.reserved == Some(worker) {
             self.reserved = None;
         }
-        let twins = match may_answer {
-            true => Vec::new(),
-            false => self.end_twins(worker),
-        };
+        let twins = self.end_twins(worker);
         self.blame(worker, tasks.iter().chain(&twins), loss);
         for &task in &tasks {
             let entry = self.table.get(task).expect("it is in flight");
             match entry.blame.verdict(self.attempts_max) {
-                Some(reason) => {
+                Some(reason) if is_alone => {
                     let reason = Payload::from(reason.as_bytes());
                     self.settle(task, worker, Status::Failed, reason);
                 }
-                None => self.make_ready(task),
+                _ => self.make_ready(task),
             }
         }
         tasks.len()

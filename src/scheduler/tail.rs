@@ -56,22 +56,30 @@ impl Scheduler {
         entry.is_some_and(|entry| entry.attempt == number && entry.is_recalled)
     }
 
-    /// The youngest attempt that waits at `worker` behind those its `slots` run, now asked back.
-    pub fn recall(&mut self, worker: u32, slots: u32) -> Option<Attempt> {
-        let seat = &mut self.seats[worker as usize];
+    /// The youngest task that waits at `worker` behind those its `slots` run, and could wait
+    /// elsewhere.
+    pub fn recallable(&self, worker: u32, slots: u32) -> Option<u64> {
+        let seat = &self.seats[worker as usize];
         if seat.tasks <= slots + seat.recalled {
             return None;
         }
-        let table = &mut self.table;
-        let task = seat.sent.iter().rev().copied().find(|&task| {
-            table.is_at(task, worker)
-                && (table.get(task)).is_some_and(|entry| !entry.is_recalled && !entry.is_careful)
-        })?;
-        let entry = table.get_mut(task).expect("it is in flight");
+        seat.sent.iter().rev().copied().find(|&task| {
+            let entry = self.table.get(task);
+            entry.is_some_and(|entry| {
+                let is_there = entry.state == (State::InFlight { worker });
+                is_there && !entry.is_recalled && !entry.is_careful
+            })
+        })
+    }
+
+    /// `worker` is asked to hand back the latest attempt of such a task.
+    pub fn recall(&mut self, task: u64, worker: u32) -> Attempt {
+        assert!(self.table.is_at(task, worker), "it is recallable");
+        let entry = self.table.get_mut(task).expect("it is in flight");
         entry.is_recalled = true;
-        seat.recalled += 1;
+        self.seats[worker as usize].recalled += 1;
         let number = entry.attempt;
-        Some(Attempt { task, number })
+        Attempt { task, number }
     }
 
     /// The task that `worker` has had longest, of those that may be run elsewhere, too, with the
@@ -96,7 +104,9 @@ impl Scheduler {
             unreachable!("only what is in flight is late");
         };
         assert_ne!(first, worker, "another worker may be faster");
-        let older = self.seats[first as usize].make_orphan(task, entry);
+        let seat = &mut self.seats[first as usize];
+        let older = seat.make_orphan(task, entry);
+        seat.forget(task);
         let is_only = self.twins.insert(task, (first, older)).is_none();
         assert!(is_only, "two at a time");
         self.send(task, worker, now)
@@ -130,7 +140,7 @@ impl Scheduler {
         }
     }
 
-    /// `worker` will answer none of its older attempts; returns whose they were.
+    /// `worker` is not counted on for its older attempts any more; returns whose they were.
     pub(super) fn end_twins(&mut self, worker: u32) -> Vec<u64> {
         let mut tasks = Vec::new();
         self.twins.retain(|&task, &mut (holder, _)| {
