@@ -8,7 +8,9 @@
 
 mod link;
 mod outcome;
+mod replay;
 mod session;
+mod tail;
 mod trust;
 mod work;
 
@@ -25,6 +27,7 @@ use crate::role::{Event, Exit, Role, Sink};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
 
+pub use crate::scheduler::Misfit;
 pub use link::Tally;
 use link::{Link, State};
 use trust::Outcomes;
@@ -46,6 +49,10 @@ pub struct HeadConfig {
     pub failures_max: Option<u64>,
     /// How long a kernel may run for one attempt, in whole milliseconds.
     pub timeout: Option<Duration>,
+    /// Whether outcomes are recorded before they are delivered.
+    pub is_journalled: bool,
+    /// Whether a task may be run twice, or handed back, only to end sooner.
+    pub duplicates: bool,
     /// For the jitter of the back-off.
     pub seed: u64,
 }
@@ -61,6 +68,8 @@ impl HeadConfig {
             attempts_max: ATTEMPTS_DEFAULT,
             failures_max: None,
             timeout: None,
+            is_journalled: false,
+            duplicates: true,
             seed: 0,
         }
     }
@@ -96,9 +105,15 @@ pub struct Head<W> {
     is_cut_short: bool,
     first_dial_at: Option<Time>,
     last_outcome_at: Time,
+    /// There is a deadline for what is late.
+    is_tail: bool,
+    /// Workers of earlier runs, whose outcomes the journal has.
+    former: Vec<String>,
+    replayed: u64,
     /// Buffers kept from turn to turn.
     input: Vec<u8>,
     text: Vec<u8>,
+    records: Vec<u8>,
 }
 
 /// What a deadline is for.
@@ -116,6 +131,8 @@ enum Timer {
     Doubt,
     /// Workers that have not been heard from no longer hold the others back.
     Settle,
+    /// Something may be late, or mute.
+    Tail,
     /// The run ends for want of workers.
     GiveUp,
 }
@@ -131,8 +148,12 @@ impl<W: Workload> Head<W> {
         }
         timers.set(Timer::Settle, Time::ZERO + SETTLE_TIMEOUT);
         timers.set(Timer::GiveUp, Time::ZERO + config.give_up);
+        let mut scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        if config.is_journalled {
+            scheduler = scheduler.journalled();
+        }
         Head {
-            scheduler: Scheduler::new(count, config.ordered, config.attempts_max),
+            scheduler,
             links: config.workers.iter().map(|name| Link::new(name)).collect(),
             rng: SplitMix64::new(config.seed),
             config,
@@ -151,8 +172,12 @@ impl<W: Workload> Head<W> {
             is_cut_short: false,
             first_dial_at: None,
             last_outcome_at: Time::ZERO,
+            is_tail: false,
+            former: Vec::new(),
+            replayed: 0,
             input: Vec::new(),
             text: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -212,7 +237,7 @@ impl<W: Workload> Head<W> {
     /// Ends the run without a worker, unless all there is left to do is to deliver.
     fn give_up(&mut self, reason: &str, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
-        if !self.exhausted || counts.open() > counts.answered {
+        if !self.exhausted || counts.undone() > 0 {
             for link in self.links.iter().filter(|link| !link.was_tried()) {
                 error!("worker {} has not answered yet", link.name);
             }
@@ -228,8 +253,9 @@ impl<W: Workload> Head<W> {
         }
         self.timers = Timers::new();
         let counts = self.scheduler.counts();
-        let undone = counts.open() - counts.answered;
-        self.is_cut_short = undone > 0 || !self.exhausted;
+        let undone = counts.undone();
+        // What the journal has not taken yet is not reported as done.
+        self.is_cut_short = undone + counts.recording > 0 || !self.exhausted;
         if !matches!(exit, Exit::Output | Exit::ReaderGone) {
             while let Some(answer) = self.scheduler.next_answer_or_skip() {
                 self.deliver_one(&answer);
@@ -262,6 +288,8 @@ impl<W: Workload> Head<W> {
             Timer::Aside(index) => self.try_again(index),
             Timer::Doubt => self.settle_doubts(now),
             Timer::Settle => self.settled = true,
+            // The flush looks at all that may be late.
+            Timer::Tail => self.is_tail = false,
             Timer::GiveUp => {
                 let wait_s = self.config.give_up.as_secs_f64();
                 let reason = format!("no worker could be used for {wait_s} s (--give-up)");
@@ -286,10 +314,10 @@ impl<W: Workload> Role for Head<W> {
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
+            Event::Recorded { count } => self.scheduler.recorded(count),
             Event::Interrupted => self.end(Exit::Interrupted, out),
             Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, out),
             Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, out),
-            Event::Recorded { .. } => {}
             Event::JournalFailed { reason } => {
                 error!("{reason}");
                 self.end(Exit::Output, out);

@@ -37,7 +37,11 @@ const KIND_OUTCOME: u8 = 1;
 /// First bytes of a mark's body, its kind among them; what is searched for when a journal is damaged.
 const MARK: [u8; 8] = *b"\x02TMmark\n";
 /// How a task may end for good, with the numbers of the wire.
-const STATUSES: &[(Status, u8)] = &[(Status::Done, 0), (Status::Failed, 1)];
+const STATUSES: &[(Status, u8)] = &[
+    (Status::Done, 0),
+    (Status::Failed, 1),
+    (Status::TimedOut, 3),
+];
 
 /// Field positions, in the header, in what stands before a body, and in the bodies.
 mod field {

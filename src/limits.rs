@@ -58,6 +58,8 @@ pub const SYNC_DEFAULT: Duration = Duration::from_millis(50);
 pub const REPLAY_BYTES: usize = 64 << 10;
 /// See `REPLAY_BYTES`.
 pub const REPLAY_RECORDS: u64 = 4096;
+/// Names of former workers that a resumed run remembers; the outcomes of any others have none.
+pub const FORMER_WORKERS_MAX: usize = 1024;
 
 /// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 64 << 10;
@@ -77,6 +79,12 @@ pub const PING_AFTER: Duration = Duration::from_secs(3);
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Silence after which the connection is closed as well.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
+/// While workers are idle an attempt that has run for half as long again as usual is late, but not
+/// before this: queues and round trips are no lateness.
+pub const LATE_AFTER_MIN: Duration = Duration::from_millis(20);
+/// The same for a worker that holds something and does not answer a probe; it has a quarter of the
+/// usual time to answer.
+pub const PROBE_WAIT_MIN: Duration = Duration::from_millis(10);
 /// Losses while running at which a task is given up (`--attempts`).
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// A failure after less than this may be the worker's fault rather than the task's.

@@ -10,22 +10,27 @@
 //! to blame (`blame.rs`).
 
 mod blame;
+mod replay;
 mod seat;
 mod table;
+mod tail;
 
 use std::collections::BTreeMap;
 
 use crate::frame::Status;
+use crate::journal::Outcome;
 use crate::limits::{WINDOW_BYTES, WINDOW_TASKS};
 use crate::payload::Payload;
 use crate::role::Attempt;
 use crate::time::Time;
 
 pub use blame::Loss;
-use blame::Waiting;
+use blame::{Blame, Waiting};
+pub use replay::Misfit;
 use seat::Seat;
 pub use table::{Answer, Counts};
 use table::{State, Table};
+use tail::Typical;
 
 /// The scheduler of one run.
 #[derive(Debug)]
@@ -44,6 +49,12 @@ pub struct Scheduler {
     attempts_max: u32,
     /// Moving mean of output lengths: what an attempt in flight will add to the window.
     output_bytes_mean: usize,
+    /// How long an attempt usually runs.
+    typical: Typical,
+    /// By task: the older attempt of one that two workers run at once, and who has it.
+    twins: BTreeMap<u64, (u32, Attempt)>,
+    /// Attempts that workers hold in vain, until they are told.
+    cancels: Vec<(u32, Attempt)>,
 }
 
 /// What a worker may be sent.
@@ -90,7 +101,16 @@ impl Scheduler {
             doubts: BTreeMap::new(),
             attempts_max,
             output_bytes_mean: 0,
+            typical: Typical::default(),
+            twins: BTreeMap::new(),
+            cancels: Vec::new(),
         }
+    }
+
+    /// From now on an outcome is delivered only once it is recorded.
+    pub fn journalled(mut self) -> Scheduler {
+        self.table.keep_journal();
+        self
     }
 
     /// Whether another task may be added: the window has room in tasks and in bytes. An outcome
@@ -108,9 +128,9 @@ impl Scheduler {
     }
 
     /// Adds the next task as already failed, for a `reason` the head itself has.
-    pub fn add_failed(&mut self, reason: &str) {
+    pub fn add_failed(&mut self, input: &[u8], reason: &str) {
         assert!(self.next_fresh().is_none(), "tasks are sent in order");
-        let task = self.table.push(Payload::EMPTY);
+        let task = self.table.push(Payload::from(input));
         self.fresh = task + 1;
         let reason = Payload::from(reason.as_bytes());
         self.table.answer(task, NO_WORKER, Status::Failed, reason);
@@ -161,6 +181,10 @@ impl Scheduler {
             assert_eq!(task, self.fresh, "fresh tasks are sent in order");
             self.fresh += 1;
         }
+        self.send(task, worker, now)
+    }
+
+    fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
         let attempts_max = self.attempts_max;
         let entry = self.table.send(task, worker, now);
         let seat = &mut self.seats[worker as usize];
@@ -184,13 +208,16 @@ impl Scheduler {
         run_us: u32,
         now: Time,
     ) -> Verdict {
+        self.seats[worker as usize].answered_at = now;
         if let Err(verdict) = self.leave(worker, attempt) {
             return verdict;
         }
+        if status == Status::Done {
+            self.typical.note(run_us);
+        }
         self.output_bytes_mean = (self.output_bytes_mean * 15 + output.len()) / 16;
         self.table.note_times(attempt.task, run_us, now);
-        self.table
-            .answer(attempt.task, worker, status, Payload::from(output));
+        self.settle(attempt.task, worker, status, Payload::from(output));
         self.prune(worker);
         Verdict::Counted
     }
@@ -204,6 +231,7 @@ impl Scheduler {
         run_us: u32,
         now: Time,
     ) -> Verdict {
+        self.seats[worker as usize].answered_at = now;
         let verdict = self.leave_unanswered(worker, attempt);
         if verdict != Verdict::Counted {
             return verdict;
@@ -226,7 +254,7 @@ impl Scheduler {
         let tasks = std::mem::take(&mut self.seats[worker as usize].doubted);
         for &task in &tasks {
             let reason = self.doubts.remove(&task).expect("it is doubted");
-            self.table.answer(task, worker, Status::Failed, reason);
+            self.settle(task, worker, Status::Failed, reason);
         }
         tasks.len()
     }
@@ -272,15 +300,27 @@ impl Scheduler {
                 continue;
             };
             entry.blame.forgive(worker);
-            if entry.state == State::Ready && self.waiting.remove(task) {
-                self.waiting.add(task, &entry.blame, self.attempts_max);
-            }
+            self.queue_anew(task);
         }
     }
 
     /// The worker's process is another than the one that was lost: what was blamed stays.
     pub fn convict(&mut self, worker: u32) {
         self.seats[worker as usize].blamed.clear();
+    }
+
+    /// The next outcome for the journal, in the order in which they came, each once; `name` tells
+    /// the worker's.
+    pub fn next_to_record<'a>(
+        &'a mut self,
+        name: impl FnOnce(u32) -> &'a str,
+    ) -> Option<Outcome<'a>> {
+        self.table.next_to_record(name)
+    }
+
+    /// The oldest so many outcomes that were handed to the journal are durable.
+    pub fn recorded(&mut self, count: usize) {
+        self.table.recorded(count);
     }
 
     /// The next outcome to deliver.
@@ -329,6 +369,14 @@ impl Scheduler {
         self.waiting.add(task, &entry.blame, self.attempts_max);
     }
 
+    /// What is blamed on a task has changed, and with it its place among those that wait.
+    fn queue_anew(&mut self, task: u64) {
+        if self.waiting.remove(task) {
+            let entry = self.table.get(task).expect("it waits");
+            self.waiting.add(task, &entry.blame, self.attempts_max);
+        }
+    }
+
     /// An attempt is answered, and no longer at `worker`. `Ok` if its task still waits for an
     /// outcome; then it is in no list of waiting tasks any more, and no other attempt stands for it.
     fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<(), Verdict> {
@@ -337,15 +385,18 @@ impl Scheduler {
         let state = entry.map(|entry| (entry.state, entry.attempt));
         if state == Some((State::InFlight { worker }, attempt.number)) {
             let entry = entry.expect("it has a state");
-            let (bytes, is_careful) = (entry.payload.len(), entry.is_careful);
-            self.seats[worker as usize].leave(bytes, is_careful);
+            self.seats[worker as usize].leave(entry);
             return Ok(());
         }
         if !self.seats[worker as usize].leave_orphan(attempt) {
             return Err(Verdict::Stranger);
         }
+        self.forget_twin(worker, attempt);
         match state {
-            None | Some((State::Answered { .. } | State::Delivered, _)) => Err(Verdict::Late),
+            None => Err(Verdict::Late),
+            Some((State::Recording { .. } | State::Answered { .. } | State::Delivered, _)) => {
+                Err(Verdict::Late)
+            }
             // Somebody else's failure is in doubt; this outcome settles it.
             Some((State::Doubted, _)) => {
                 self.doubts.remove(&task);
@@ -358,11 +409,10 @@ impl Scheduler {
                 self.waiting.remove(task);
                 Ok(())
             }
-            Some((State::InFlight { worker: other }, number)) => {
+            Some((State::InFlight { worker: other }, _)) => {
                 let entry = self.table.get(task).expect("it has a state");
-                let bytes = entry.payload.len();
-                let seat = &mut self.seats[other as usize];
-                seat.make_orphan(Attempt { task, number }, bytes, entry.is_careful);
+                let newer = self.seats[other as usize].make_orphan(task, entry);
+                self.cancel(other, newer);
                 Ok(())
             }
         }
@@ -376,50 +426,70 @@ impl Scheduler {
         let entry = entry.filter(|entry| entry.attempt == attempt.number);
         match entry {
             Some(entry) if entry.state == (State::InFlight { worker }) => {
-                seat.leave(entry.payload.len(), entry.is_careful);
+                seat.leave(entry);
                 seat.forget(attempt.task);
                 Verdict::Counted
             }
-            _ if seat.leave_orphan(attempt) => Verdict::Late,
+            _ if seat.leave_orphan(attempt) => {
+                self.forget_twin(worker, attempt);
+                Verdict::Late
+            }
             _ => Verdict::Stranger,
         }
+    }
+
+    /// A task has its outcome; what else was tried for it was in vain.
+    fn settle(&mut self, task: u64, worker: u32, status: Status, output: Payload) {
+        self.table.answer(task, worker, status, output);
+        self.cancel_twin(task);
     }
 
     fn return_tasks(&mut self, worker: u32, may_answer: bool, loss: &Loss<'_>) -> usize {
         let seat = &mut self.seats[worker as usize];
         let mut tasks = std::mem::take(&mut seat.sent);
         tasks.retain(|&task| self.table.is_at(task, worker));
-        seat.careful_tasks = 0;
-        seat.is_taken_whole = false;
+        for &task in &tasks {
+            let entry = self.table.get(task).expect("it is in flight");
+            seat.make_orphan(task, entry);
+        }
         if self.reserved == Some(worker) {
             self.reserved = None;
         }
-        if may_answer {
-            for &task in &tasks {
-                let entry = self.table.get(task).expect("it is in flight");
-                let number = entry.attempt;
-                let bytes = entry.payload.len();
-                seat.orphans.insert(Attempt { task, number }, bytes);
-            }
-        }
-        let slots = loss.slots();
-        let is_certain = tasks.len() <= slots as usize;
-        if slots > 0 {
-            seat.blamed.extend(&tasks);
-        }
+        let twins = match may_answer {
+            true => Vec::new(),
+            false => self.end_twins(worker),
+        };
+        self.blame(worker, tasks.iter().chain(&twins), loss);
         for &task in &tasks {
-            let entry = self.table.get_mut(task).expect("it is in flight");
-            if let Loss::Unplanned { cause, .. } = loss {
-                entry.blame.add(worker, is_certain, cause);
-            }
-            if let Some(reason) = entry.blame.verdict(self.attempts_max) {
-                let reason = Payload::from(reason.as_bytes());
-                self.table.answer(task, worker, Status::Failed, reason);
-            } else {
-                self.make_ready(task);
+            let entry = self.table.get(task).expect("it is in flight");
+            match entry.blame.verdict(self.attempts_max) {
+                Some(reason) => {
+                    let reason = Payload::from(reason.as_bytes());
+                    self.settle(task, worker, Status::Failed, reason);
+                }
+                None => self.make_ready(task),
             }
         }
         tasks.len()
+    }
+
+    /// Notes a loss of `worker` with all open tasks it may have been running.
+    fn blame<'a>(
+        &mut self,
+        worker: u32,
+        tasks: impl Iterator<Item = &'a u64> + Clone,
+        loss: &Loss<'_>,
+    ) {
+        let Loss::Unplanned { slots, cause } = loss else {
+            return;
+        };
+        let is_certain = tasks.clone().count() <= *slots as usize;
+        for &task in tasks {
+            let entry = self.table.get_mut(task).expect("it is open");
+            entry.blame.add(worker, is_certain, cause);
+            self.seats[worker as usize].blamed.push(task);
+            self.queue_anew(task);
+        }
     }
 
     /// Drops from the worker's list what is no longer in flight there: from the front at every
@@ -459,17 +529,27 @@ impl Scheduler {
                 .sent
                 .iter()
                 .filter(|&&task| self.table.is_at(task, worker));
-            let (mut held, mut careful) = (seat.orphans.len(), 0);
+            let (mut held, mut careful, mut recalled) = (seat.orphans.len(), 0, 0);
             for &task in live {
                 held += 1;
                 let entry = self.table.get(task).expect("it is in flight");
                 careful += u32::from(entry.is_careful);
+                recalled += u32::from(entry.is_recalled);
             }
             assert_eq!(held, seat.tasks as usize, "credit of worker {worker}");
             assert_eq!(careful, seat.careful_tasks, "careful at worker {worker}");
+            assert_eq!(recalled, seat.recalled, "recalled from worker {worker}");
             for task in &seat.doubted {
                 assert!(self.doubts.contains_key(task), "task {task} is in doubt");
             }
+        }
+        for (task, (worker, attempt)) in &self.twins {
+            let is_undone = matches!(
+                self.table.get(*task).map(|entry| entry.state),
+                Some(State::Ready | State::InFlight { .. } | State::Doubted)
+            );
+            let orphans = &self.seats[*worker as usize].orphans;
+            assert!(is_undone && orphans.contains_key(attempt), "twin {attempt}");
         }
     }
 }

@@ -50,6 +50,11 @@ impl Silence {
         was_lost
     }
 
+    /// When it was last heard.
+    pub fn since(&self) -> Time {
+        self.heard
+    }
+
     /// Whether it is lost.
     pub fn is_lost(&self) -> bool {
         matches!(self.stage, Stage::Lost | Stage::Gone)

@@ -76,6 +76,8 @@ pub(super) struct Session {
     pub is_draining: bool,
     /// Bytes in the outbox.
     pub unsent_bytes: usize,
+    /// It was asked for a sign of life then, and has not been heard since.
+    pub probed_at: Option<Time>,
     slots: u16,
     credit_bytes: u32,
 }
@@ -220,6 +222,7 @@ impl Session {
             depth: Depth::new(slots, tasks, now),
             is_draining: false,
             unsent_bytes,
+            probed_at: None,
             slots,
             credit_bytes: bytes,
         }

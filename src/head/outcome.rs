@@ -33,10 +33,13 @@ impl<W: Workload> Head<W> {
         let State::Up(session) = &mut link.state else {
             unreachable!("the caller matched it");
         };
-        session.depth.answered();
         let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         // One that ran out of time has tried for long, however little that was.
         let is_fast = status == Status::Failed && is_short;
+        if status != Status::Returned {
+            session.depth.answered();
+        }
+        let is_unwanted = self.scheduler.is_unwanted(index, attempt);
         for outcomes in [&mut self.outcomes, &mut link.outcomes] {
             match status {
                 Status::Done => outcomes.done += 1,
@@ -64,7 +67,7 @@ impl<W: Workload> Head<W> {
                 scheduler.answer(index, attempt, status, output, run_us, now)
             }
             Status::Returned => {
-                if !session.is_draining {
+                if !session.is_draining && !is_unwanted {
                     link.trust.could_not_run();
                     self.has_strikes = true;
                     let reason = String::from_utf8_lossy(output);

@@ -42,7 +42,8 @@ impl<W: Workload> Head<W> {
     /// There is nothing more in the journal: the run may begin.
     pub fn end_replay(&mut self) {
         let limit_bytes = self.config.payload_bytes_max;
-        self.scheduler.fail_unsendable(|input| too_long(input, limit_bytes));
+        self.scheduler
+            .fail_unsendable(|input| too_long(input, limit_bytes));
         if self.scheduler.counts().open() == 0 && !self.pull() {
             // All is done: no worker need be dialled, only the first turn be taken.
             self.timers = crate::time::Timers::new();

@@ -133,9 +133,11 @@ impl<W: Workload> Head<W> {
             return;
         };
         let link = &mut self.links[index as usize];
-        if let State::Up(session) = &mut link.state
-            && session.silence.heard(now)
-        {
+        let State::Up(session) = &mut link.state else {
+            return;
+        };
+        session.probed_at = None;
+        if session.silence.heard(now) {
             warn!("worker {} is heard again", link.name);
             let silence = session.silence.deadline();
             self.timers.set(Timer::Silence(index), silence);

@@ -57,7 +57,9 @@ impl<W: Workload> Head<W> {
     /// How long a worker may take to answer a probe.
     fn probe_wait(&self) -> Duration {
         let typical = self.scheduler.typical_run();
-        typical.map_or(PING_AFTER, |run| (run / 4).clamp(PROBE_WAIT_MIN, PING_AFTER))
+        typical.map_or(PING_AFTER, |run| {
+            (run / 4).clamp(PROBE_WAIT_MIN, PING_AFTER)
+        })
     }
 
     /// Asks the workers that hold something for a sign of life; says when to look again.
@@ -107,7 +109,9 @@ impl<W: Workload> Head<W> {
     /// with most of them per slot.
     fn recall(&mut self, now: Time, out: &mut impl Sink) {
         let indices = 0..self.links.len() as u32;
-        let idle: u32 = (indices.clone()).map(|index| self.idle_slots(index, now)).sum();
+        let idle: u32 = (indices.clone())
+            .map(|index| self.idle_slots(index, now))
+            .sum();
         // One that is mute does not hand back what it was asked for.
         let answering = indices.filter(|&index| !self.is_mute(index, now));
         let coming: u32 = answering.map(|index| self.scheduler.recalled(index)).sum();
@@ -145,8 +149,8 @@ impl<W: Workload> Head<W> {
     /// Runs late attempts a second time, as far as there are idle slots; says when to look again.
     fn duplicate_late(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
         let mut next: Option<Time> = None;
-        let late_after = (self.scheduler.typical_run())
-            .map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
+        let late_after =
+            (self.scheduler.typical_run()).map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
         for from in 0..self.links.len() as u32 {
             let is_mute = self.is_mute(from, now);
             while let Some((task, input_bytes, since)) = self.scheduler.longest_held(from) {

@@ -7,9 +7,11 @@
 
 use log::{error, info};
 
-use super::link::State;
+use super::link::{Link, State};
+use super::replay::FORMER;
 use super::{Head, Timer};
 use crate::frame::Frame;
+use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Exit, Sink};
@@ -17,9 +19,24 @@ use crate::scheduler::{Answer, NO_WORKER, Pick};
 use crate::time::Time;
 
 impl<W: Workload> Head<W> {
+    /// Hands new outcomes to the journal.
+    fn record(&mut self, out: &mut impl Sink) {
+        let links = &self.links;
+        let mut count = 0;
+        while let Some(outcome) = self.scheduler.next_to_record(|index| name(links, index)) {
+            journal::encode(&outcome, &mut self.records);
+            count += 1;
+        }
+        if count > 0 {
+            out.record(&self.records, count);
+            self.records.clear();
+        }
+    }
+
     /// Hands finished tasks to the job and its text to the output, as far as the output keeps up.
     /// Says whether there was any.
     pub(super) fn deliver(&mut self, out: &mut impl Sink) -> bool {
+        self.record(out);
         let mut has_delivered = false;
         while self.unwritten_bytes + self.text.len() < OUTPUT_BYTES_MAX {
             let Some(answer) = self.scheduler.next_answer() else {
@@ -33,9 +50,9 @@ impl<W: Workload> Head<W> {
     }
 
     pub(super) fn deliver_one(&mut self, answer: &Answer) {
-        let worker = match answer.worker {
-            NO_WORKER => "-",
-            index => &self.links[index as usize].name,
+        let worker = match answer.worker.checked_sub(FORMER) {
+            Some(index) if answer.worker != NO_WORKER => &self.former[index as usize],
+            _ => name(&self.links, answer.worker),
         };
         let delivery = Delivery {
             task: answer.task,
@@ -76,9 +93,11 @@ impl<W: Workload> Head<W> {
             // nothing else would call for another turn.
             let has_settled = self.settle_if_stuck(now);
             if !self.deliver(out) && !has_settled {
-                return;
+                break;
             }
         }
+        self.cancel(out);
+        self.relieve(now, out);
     }
 
     /// First a task for every slot of every worker, then what they hold ahead. While some worker was
@@ -101,10 +120,10 @@ impl<W: Workload> Head<W> {
     /// Fills one worker; false once there are no tasks to be had.
     fn fill(&mut self, index: u32, is_ahead: bool, now: Time, out: &mut impl Sink) -> bool {
         loop {
-            let link = &mut self.links[index as usize];
-            if !link.is_usable() || self.scheduler.doubted(index) >= DOUBTS_MAX {
+            if !self.may_send(index) {
                 return true;
             }
+            let link = &mut self.links[index as usize];
             let slots = u32::from(link.slots);
             let State::Up(session) = &mut link.state else {
                 unreachable!("a usable link is up");
@@ -134,8 +153,13 @@ impl<W: Workload> Head<W> {
         }
     }
 
+    /// Whether a worker may be sent tasks at all.
+    pub(super) fn may_send(&self, index: u32) -> bool {
+        self.links[index as usize].is_usable() && self.scheduler.doubted(index) < DOUBTS_MAX
+    }
+
     /// Takes one more task from the job, if the window has room for it.
-    fn pull(&mut self) -> bool {
+    pub(super) fn pull(&mut self) -> bool {
         if self.exhausted {
             return false;
         }
@@ -148,16 +172,9 @@ impl<W: Workload> Head<W> {
             self.exhausted = true;
             return false;
         }
-        let limit = self.config.payload_bytes_max;
-        if self.input.len() > limit {
-            let reason = format!(
-                "its input of {} bytes is longer than the {limit} allowed; raise --payload-max \
-                 on both sides",
-                self.input.len()
-            );
-            self.scheduler.add_failed(&reason);
-        } else {
-            self.scheduler.add(&self.input);
+        match too_long(&self.input, self.config.payload_bytes_max) {
+            Some(reason) => self.scheduler.add_failed(&self.input, &reason),
+            None => self.scheduler.add(&self.input),
         }
         true
     }
@@ -179,13 +196,32 @@ impl<W: Workload> Head<W> {
     pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
         let failed = self.scheduler.failed();
         let counts = self.scheduler.counts();
-        let is_all_answered = self.exhausted && counts.open() == counts.answered;
+        let is_all_answered = self.exhausted && counts.undone() == 0;
         if !is_all_answered && self.config.failures_max.is_some_and(|max| failed > max) {
             error!("{failed} tasks have failed: ending early (--max-failures)");
             return self.end(Exit::Failed, out);
         }
-        if is_all_answered && counts.answered == 0 {
+        if self.exhausted && counts.open() == 0 {
             self.end(Exit::Done, out);
         }
     }
+}
+
+/// A worker's name in results and in the journal.
+fn name(links: &[Link], index: u32) -> &str {
+    match index {
+        NO_WORKER => "-",
+        index => &links[index as usize].name,
+    }
+}
+
+/// Why an input cannot be sent, if it cannot.
+pub(super) fn too_long(input: &[u8], limit_bytes: usize) -> Option<String> {
+    (input.len() > limit_bytes).then(|| {
+        format!(
+            "its input of {} bytes is longer than the {limit_bytes} allowed; raise --payload-max \
+             on both sides",
+            input.len()
+        )
+    })
 }

@@ -29,16 +29,6 @@ pub enum Loss<'a> {
     },
 }
 
-impl Loss<'_> {
-    /// How many attempts may have been running; 0 if nobody is to blame.
-    pub(super) fn slots(&self) -> u32 {
-        match self {
-            Loss::Planned => 0,
-            Loss::Unplanned { slots, .. } => *slots,
-        }
-    }
-}
-
 /// The losses that a task has been blamed for, oldest first. Most tasks never are: then it owns no
 /// memory.
 #[derive(Debug, Default)]
@@ -143,6 +133,11 @@ impl Waiting {
 
     pub fn has_blamed(&self) -> bool {
         !self.lonely.is_empty() || !self.careful.is_empty()
+    }
+
+    pub fn all(&self) -> Vec<u64> {
+        let careful = self.lonely.iter().chain(&self.careful);
+        careful.chain(&self.plain).copied().collect()
     }
 
     pub fn len(&self) -> usize {

@@ -37,7 +37,10 @@ impl fmt::Display for Misfit {
             Misfit::OtherInput(task) => write!(f, "task {task} has another input now"),
             Misfit::Twice(task) => write!(f, "it has two outcomes of task {task}"),
             Misfit::FarAhead(task) => {
-                write!(f, "task {task} is too far ahead of the first without an outcome")
+                write!(
+                    f,
+                    "task {task} is too far ahead of the first without an outcome"
+                )
             }
         }
     }

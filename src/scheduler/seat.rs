@@ -8,16 +8,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::table::Entry;
 use crate::role::Attempt;
+use crate::time::Time;
 
 /// One worker's attempts.
 #[derive(Debug, Default)]
 pub(super) struct Seat {
     /// Tasks in the order sent; those no longer in flight here are dropped now and then.
     pub sent: VecDeque<u64>,
-    /// Attempts that no longer stand for their task (sent elsewhere since, or answered by another),
-    /// with the length of their input.
-    pub orphans: BTreeMap<Attempt, usize>,
+    /// Attempts that no longer stand for their task: sent elsewhere since, or answered by another.
+    pub orphans: BTreeMap<Attempt, Orphan>,
     /// Attempts it has not answered, orphans included.
     pub tasks: u32,
     /// Their input bytes.
@@ -30,6 +31,19 @@ pub(super) struct Seat {
     pub doubted: BTreeSet<u64>,
     /// Whom its latest loss was blamed on.
     pub blamed: Vec<u64>,
+    /// Of those in `sent`, how many it was asked to hand back.
+    pub recalled: u32,
+    /// When it last answered an attempt that it ran.
+    pub answered_at: Time,
+}
+
+/// An attempt that is held and does not stand for its task.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    /// The length of its input.
+    pub bytes: usize,
+    /// The worker was told that it is not needed.
+    pub is_cancelled: bool,
 }
 
 impl Seat {
@@ -40,10 +54,10 @@ impl Seat {
     }
 
     /// An attempt that stands for its task was answered.
-    pub fn leave(&mut self, bytes: usize, is_careful: bool) {
+    pub fn leave(&mut self, entry: &Entry) {
         self.tasks -= 1;
-        self.bytes -= bytes;
-        self.drop_careful(is_careful);
+        self.bytes -= entry.payload.len();
+        self.stand_down(entry);
     }
 
     /// A task that left without an outcome may come again; it must not stand in the list twice.
@@ -53,18 +67,25 @@ impl Seat {
 
     /// An orphan was answered; false if it is none.
     pub fn leave_orphan(&mut self, attempt: Attempt) -> bool {
-        let Some(bytes) = self.orphans.remove(&attempt) else {
+        let Some(orphan) = self.orphans.remove(&attempt) else {
             return false;
         };
         self.tasks -= 1;
-        self.bytes -= bytes;
+        self.bytes -= orphan.bytes;
         true
     }
 
-    /// An attempt no longer stands for its task, but is still held here.
-    pub fn make_orphan(&mut self, attempt: Attempt, bytes: usize, is_careful: bool) {
-        self.orphans.insert(attempt, bytes);
-        self.drop_careful(is_careful);
+    /// The latest attempt of a task no longer stands for it, but is still held here.
+    pub fn make_orphan(&mut self, task: u64, entry: &Entry) -> Attempt {
+        let number = entry.attempt;
+        let attempt = Attempt { task, number };
+        let orphan = Orphan {
+            bytes: entry.payload.len(),
+            is_cancelled: entry.is_recalled,
+        };
+        self.orphans.insert(attempt, orphan);
+        self.stand_down(entry);
+        attempt
     }
 
     /// It will answer nothing any more. What is doubted or blamed stays.
@@ -76,10 +97,11 @@ impl Seat {
         };
     }
 
-    fn drop_careful(&mut self, is_careful: bool) {
-        if is_careful {
+    fn stand_down(&mut self, entry: &Entry) {
+        if entry.is_careful {
             self.careful_tasks -= 1;
             self.is_taken_whole = false;
         }
+        self.recalled -= u32::from(entry.is_recalled);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::blame::Blame;
 use crate::frame::Status;
+use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
 use crate::payload::Payload;
 use crate::time::Time;
@@ -24,8 +25,17 @@ pub(super) struct Table {
     /// Delivered entries that are still in the ring.
     delivered: usize,
     held_bytes: usize,
-    /// Tasks that were given the outcome `failed`.
+    /// Tasks that were given another outcome than `done`.
     failed: u64,
+    journal: Option<Journal>,
+}
+
+/// Outcomes that wait to become durable, in the order in which they were given.
+#[derive(Debug, Default)]
+struct Journal {
+    unrecorded: VecDeque<u64>,
+    /// So many of the oldest have been handed over.
+    handed: usize,
 }
 
 /// In which order outcomes are delivered.
@@ -52,9 +62,16 @@ pub(super) struct Entry {
     /// The latest attempt counts among its worker's careful ones. Not the same as being blamed,
     /// which may change while it is under way.
     pub is_careful: bool,
-    sent_at: Time,
-    queue_us: u32,
-    run_us: u32,
+    /// The worker was asked to hand the latest attempt back.
+    pub is_recalled: bool,
+    /// What the input was, for the journal; 0 without one.
+    pub input_hash: u64,
+    pub sent_at: Time,
+    /// Of the attempt that counted.
+    pub queue_us: u32,
+    pub run_us: u32,
+    /// Set with the outcome.
+    pub losses: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +82,8 @@ pub(super) enum State {
     InFlight { worker: u32 },
     /// It failed, and that may be the worker's fault.
     Doubted,
+    /// Has its outcome, which is not durable yet.
+    Recording { worker: u32, status: Status },
     /// Waits to be delivered.
     Answered { worker: u32, status: Status },
     /// Delivered out of order; leaves when it reaches the front.
@@ -80,6 +99,8 @@ pub struct Counts {
     pub in_flight: usize,
     /// Failed, which is not believed yet.
     pub doubted: usize,
+    /// Waiting for the journal.
+    pub recording: usize,
     /// Waiting to be delivered.
     pub answered: usize,
 }
@@ -87,7 +108,12 @@ pub struct Counts {
 impl Counts {
     /// All of them.
     pub fn open(&self) -> usize {
-        self.ready + self.in_flight + self.doubted + self.answered
+        self.undone() + self.recording + self.answered
+    }
+
+    /// Those without an outcome.
+    pub fn undone(&self) -> usize {
+        self.ready + self.in_flight + self.doubted
     }
 }
 
@@ -127,7 +153,13 @@ impl Table {
             delivered: 0,
             held_bytes: 0,
             failed: 0,
+            journal: None,
         }
+    }
+
+    pub fn keep_journal(&mut self) {
+        assert_eq!(self.end(), 0, "before the first task");
+        self.journal = Some(Journal::default());
     }
 
     pub fn failed(&self) -> u64 {
@@ -161,8 +193,13 @@ impl Table {
         let task = self.end();
         self.held_bytes += payload.len();
         self.counts.ready += 1;
+        let input_hash = match self.journal {
+            Some(_) => input_hash(&payload),
+            None => 0,
+        };
         self.ring.push_back(Entry {
             payload,
+            input_hash,
             state: State::Ready,
             ..Entry::delivered()
         });
@@ -206,6 +243,7 @@ impl Table {
         let entry = self.set_state(task, State::InFlight { worker });
         entry.attempt += 1;
         entry.is_careful = entry.blame.is_any();
+        entry.is_recalled = false;
         entry.sent_at = now;
         entry
     }
@@ -218,16 +256,84 @@ impl Table {
         entry.run_us = run_us;
     }
 
-    /// Gives a task its outcome.
+    /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: Payload) {
-        self.failed += u64::from(status != Status::Done);
-        let added = output.len();
-        let entry = self.set_state(task, State::Answered { worker, status });
-        let removed = entry.payload.len();
-        entry.payload = output;
-        self.held_bytes = self.held_bytes - removed + added;
+        match &mut self.journal {
+            None => self.set_answered(task, worker, status),
+            Some(journal) => {
+                journal.unrecorded.push_back(task);
+                self.set_state(task, State::Recording { worker, status });
+            }
+        }
+        let entry = self.give(task, status, output);
+        entry.losses = entry.blame.losses();
+    }
+
+    /// Gives a ready task the outcome that the journal has of it.
+    pub fn restore(&mut self, worker: u32, outcome: &Outcome<'_>) {
+        self.set_answered(outcome.task, worker, outcome.status);
+        let entry = self.give(outcome.task, outcome.status, outcome.output.into());
+        entry.losses = outcome.losses;
+        entry.queue_us = outcome.queue_us;
+        entry.run_us = outcome.run_us;
+    }
+
+    fn set_answered(&mut self, task: u64, worker: u32, status: Status) {
+        self.set_state(task, State::Answered { worker, status });
         if let Order::Arrival { answered, .. } = &mut self.order {
             answered.push_back(task);
+        }
+    }
+
+    /// Puts the output in the place of the input.
+    fn give(&mut self, task: u64, status: Status, output: Payload) -> &mut Entry {
+        self.failed += u64::from(status != Status::Done);
+        self.held_bytes += output.len();
+        let entry = self.get_mut(task).expect("the task is open");
+        let input_bytes = std::mem::replace(&mut entry.payload, output).len();
+        self.held_bytes -= input_bytes;
+        self.get_mut(task).expect("the task is open")
+    }
+
+    /// The next outcome for the journal, in the order given; `name` tells the worker's.
+    pub fn next_to_record<'a>(
+        &'a mut self,
+        name: impl FnOnce(u32) -> &'a str,
+    ) -> Option<Outcome<'a>> {
+        let journal = self.journal.as_mut()?;
+        let &task = journal.unrecorded.get(journal.handed)?;
+        journal.handed += 1;
+        let entry = self.get(task).expect("the task is open");
+        let State::Recording { worker, status } = entry.state else {
+            unreachable!("it waits to be recorded");
+        };
+        Some(Outcome {
+            task,
+            input_hash: entry.input_hash,
+            status,
+            losses: entry.losses,
+            queue_us: entry.queue_us,
+            run_us: entry.run_us,
+            worker: name(worker),
+            output: &entry.payload,
+        })
+    }
+
+    /// The oldest so many outcomes handed over are durable.
+    pub fn recorded(&mut self, count: usize) {
+        for _ in 0..count {
+            let journal = self.journal.as_mut().expect("there is a journal");
+            assert!(journal.handed > 0, "only what was handed over is recorded");
+            journal.handed -= 1;
+            let task = journal.unrecorded.pop_front().expect("it was handed over");
+            let Some(&Entry {
+                state: State::Recording { worker, status },
+                ..
+            }) = self.get(task)
+            else {
+                unreachable!("it waits to be recorded");
+            };
+            self.set_answered(task, worker, status);
         }
     }
 
@@ -256,7 +362,7 @@ impl Table {
             status,
             output: entry.payload,
             worker,
-            losses: entry.blame.losses(),
+            losses: entry.losses,
             queue_us: entry.queue_us,
             run_us: entry.run_us,
         })
@@ -348,6 +454,7 @@ impl Counts {
             State::Ready => &mut self.ready,
             State::InFlight { .. } => &mut self.in_flight,
             State::Doubted => &mut self.doubted,
+            State::Recording { .. } => &mut self.recording,
             State::Answered { .. } => &mut self.answered,
             State::Delivered => unreachable!("a delivered task is not open"),
         }
@@ -363,9 +470,12 @@ impl Entry {
             state: State::Delivered,
             blame: Blame::default(),
             is_careful: false,
+            is_recalled: false,
+            input_hash: 0,
             sent_at: Time::ZERO,
             queue_us: 0,
             run_us: 0,
+            losses: 0,
         }
     }
 }

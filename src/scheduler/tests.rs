@@ -280,7 +280,7 @@ fn the_list_of_what_was_sent_stays_short_behind_a_long_task() {
 fn a_failed_task_of_the_heads_own_takes_its_place_in_the_order() {
     let mut scheduler = scheduler(1, true, 1);
     let first = assign(&mut scheduler, 0);
-    scheduler.add_failed("too long");
+    scheduler.add_failed(&[9; 99], "too long");
     scheduler.add(&[2]);
     scheduler.check();
     let third = assign(&mut scheduler, 0);
