@@ -81,16 +81,16 @@ impl JournalFile {
     /// Reads the records.
     ///
     /// # Errors
-    /// The system's.
-    pub fn reader(&self) -> io::Result<Reader<&File>> {
+    /// If the system refuses to go there.
+    pub fn reader(&self) -> Result<Reader<&File>, ReadError> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.records_at))?;
         Ok(Reader::new(file, self.records_at))
     }
 
-    /// What the user is told when reading has failed.
-    pub fn unreadable(&self, error: impl Display) -> Unusable {
-        misfit(&self.path, error)
+    /// What the user is told if it cannot be gone on with: its name, and then `reason`.
+    pub fn misfit(&self, reason: impl Display) -> Unusable {
+        misfit(&self.path, reason)
     }
 
     /// Cuts what is torn and starts the thread that goes on behind it; see [`Recorder::start`].
