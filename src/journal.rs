@@ -29,6 +29,9 @@ pub const HEADER_START_BYTES: usize = field::DESCRIPTION.start;
 
 /// The line end makes `cat` of a journal begin with a line of its own.
 const MAGIC: [u8; 6] = *b"TMlog\n";
+/// What is said of a file, behind its name.
+const NO_JOURNAL: &str = "is not a journal";
+const DAMAGED: &str = "has a damaged header: restore it from a copy, or remove it";
 const CRC_BYTES: usize = 4;
 const KIND_OUTCOME: u8 = 1;
 /// First bytes of a mark's body, its kind among them; what is searched for when a journal is damaged.
@@ -109,28 +112,38 @@ impl Header {
     /// Why it is none, or none that this release reads.
     pub fn encoded_bytes(start: &[u8; HEADER_START_BYTES]) -> Result<usize, String> {
         if start[field::MAGIC] != MAGIC {
-            return Err("it is not a journal".into());
+            return Err(NO_JOURNAL.into());
         }
         let version = BigEndian::read_u16(&start[field::VERSION]);
         if version != VERSION {
             return Err(format!(
-                "it has version {version} of the format, this release reads {VERSION}"
+                "has version {version} of the format, this release reads {VERSION}"
             ));
         }
         match usize::from(BigEndian::read_u16(&start[field::DESCRIPTION_LEN])) {
             len if len <= DESCRIPTION_BYTES_MAX => Ok(HEADER_FIXED_BYTES + len),
-            _ => Err("its header is damaged".into()),
+            _ => Err(DAMAGED.into()),
         }
     }
 
-    /// Reads a header of the right length; `None` if it is damaged.
-    pub fn parse(bytes: &[u8]) -> Option<Header> {
-        let (bytes, crc) = bytes.split_at(bytes.len() - CRC_BYTES);
-        let description = bytes[field::DESCRIPTION].to_vec();
-        (crc32fast::hash(bytes) == BigEndian::read_u32(crc)).then_some(Header {
-            fingerprint: BigEndian::read_u64(&bytes[field::FINGERPRINT]),
-            description: String::from_utf8(description).ok()?,
-        })
+    /// Reads a whole header.
+    ///
+    /// # Errors
+    /// Why it is none, or none that this release reads.
+    pub fn parse(bytes: &[u8]) -> Result<Header, String> {
+        let start = bytes.first_chunk().ok_or(NO_JOURNAL)?;
+        if Header::encoded_bytes(start)? != bytes.len() {
+            return Err(DAMAGED.into());
+        }
+        let (body, crc) = bytes.split_at(bytes.len() - CRC_BYTES);
+        let description = str::from_utf8(&body[field::DESCRIPTION]);
+        match description {
+            Ok(description) if crc32fast::hash(body) == BigEndian::read_u32(crc) => Ok(Header {
+                fingerprint: BigEndian::read_u64(&body[field::FINGERPRINT]),
+                description: description.to_owned(),
+            }),
+            _ => Err(DAMAGED.into()),
+        }
     }
 }
 
@@ -210,13 +223,13 @@ impl Mark {
         seal(&[&body], out);
     }
 
-    /// The mark that the [`MARK_BYTES`] at offset `at` are, if they are one.
+    /// The mark that these bytes at offset `at` are, if they are one.
     pub fn parse(bytes: &[u8], at: u64) -> Option<Mark> {
-        let (prefix, body) = bytes.split_first_chunk()?;
-        if !body.starts_with(&MARK) || body_bytes(prefix) != body.len() {
+        // First what is cheap: every place of a damaged file is tried.
+        if !bytes.get(PREFIX_BYTES..)?.starts_with(&MARK) {
             return None;
         }
-        match Record::parse(prefix, body, at)? {
+        match Record::parse(bytes, at)? {
             Record::Mark(mark) => Some(mark),
             Record::Outcome(_) => None,
         }
@@ -224,10 +237,11 @@ impl Mark {
 }
 
 impl<'a> Record<'a> {
-    /// Reads the record at offset `at`; `None` if that is no record, whatever the reason.
-    pub fn parse(prefix: &[u8; PREFIX_BYTES], body: &'a [u8], at: u64) -> Option<Record<'a>> {
+    /// Reads a whole record, which stands at offset `at`; `None` if it is none, whatever the reason.
+    pub fn parse(bytes: &'a [u8], at: u64) -> Option<Record<'a>> {
+        let (prefix, body) = bytes.split_first_chunk()?;
         let crc = crc(&prefix[field::LENGTH], &[body]);
-        if crc != BigEndian::read_u32(&prefix[field::CRC]) {
+        if body_bytes(prefix) != body.len() || crc != BigEndian::read_u32(&prefix[field::CRC]) {
             return None;
         }
         if body.starts_with(&MARK) && body.len() == field::MARK_END {
@@ -303,12 +317,6 @@ mod tests {
         bytes
     }
 
-    fn parse(bytes: &[u8], at: u64) -> Option<Record<'_>> {
-        let (prefix, body) = bytes.split_first_chunk().unwrap();
-        assert_eq!(body_bytes(prefix), body.len());
-        Record::parse(prefix, body, at)
-    }
-
     #[test]
     fn an_outcome_comes_back_whole() {
         let failed = Outcome {
@@ -319,7 +327,7 @@ mod tests {
         };
         for outcome in [OUTCOME, failed] {
             let bytes = encoded(&outcome);
-            assert_eq!(parse(&bytes, 99), Some(Record::Outcome(outcome)));
+            assert_eq!(Record::parse(&bytes, 99), Some(Record::Outcome(outcome)));
         }
     }
 
@@ -330,7 +338,7 @@ mod tests {
             worker: &name,
             ..OUTCOME
         });
-        let Some(Record::Outcome(outcome)) = parse(&bytes, 0) else {
+        let Some(Record::Outcome(outcome)) = Record::parse(&bytes, 0) else {
             panic!("it is whole")
         };
         assert_eq!(outcome.worker, &name[..254]);
@@ -342,13 +350,12 @@ mod tests {
         let mut mark = Vec::new();
         let place = Mark { durable: 5, at: 9 };
         place.encode(&mut mark);
-        assert_eq!(parse(&mark, 9), Some(Record::Mark(place)));
+        assert_eq!(Record::parse(&mark, 9), Some(Record::Mark(place)));
         for bytes in [mark, encoded(&OUTCOME)] {
             for bit in 0..bytes.len() * 8 {
                 let mut other = bytes.clone();
                 other[bit / 8] ^= 1 << (bit % 8);
-                let (prefix, body) = other.split_first_chunk().unwrap();
-                assert_eq!(Record::parse(prefix, body, 9), None, "bit {bit}");
+                assert_eq!(Record::parse(&other, 9), None, "bit {bit}");
             }
         }
     }
@@ -361,7 +368,7 @@ mod tests {
             bytes
         };
         let good = encoded(&OUTCOME)[PREFIX_BYTES..].to_vec();
-        assert!(parse(&sealed(&good), 0).is_some());
+        assert!(Record::parse(&sealed(&good), 0).is_some());
         let changed = |at: usize, to: u8| {
             let mut body = good.clone();
             body[at] = to;
@@ -375,7 +382,7 @@ mod tests {
             changed(field::STATUS, 2),
             changed(field::WORKER.start, 0xff),
         ] {
-            assert_eq!(parse(&sealed(&body), 0), None, "{body:?}");
+            assert_eq!(Record::parse(&sealed(&body), 0), None, "{body:?}");
         }
     }
 
@@ -407,7 +414,7 @@ mod tests {
         let bytes = header.encode();
         let start = bytes.first_chunk().unwrap();
         assert_eq!(Header::encoded_bytes(start), Ok(bytes.len()));
-        assert_eq!(Header::parse(&bytes), Some(header));
+        assert_eq!(Header::parse(&bytes), Ok(header));
     }
 
     #[test]
@@ -418,6 +425,6 @@ mod tests {
         let longer = Header::new("map", &[], &format!("{long}!"));
         assert_eq!(header.description, longer.description);
         assert_ne!(header.fingerprint, longer.fingerprint);
-        assert_eq!(Header::parse(&header.encode()), Some(header));
+        assert_eq!(Header::parse(&header.encode()), Ok(header));
     }
 }

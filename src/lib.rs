@@ -21,6 +21,7 @@ pub mod output;
 pub mod payload;
 pub mod pool;
 pub mod reactor;
+pub mod recorder;
 pub mod rng;
 pub mod role;
 pub mod run;

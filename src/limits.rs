@@ -49,6 +49,15 @@ pub const WINDOW_BYTES: usize = 16 << 20;
 /// Result bytes handed to the output thread and not yet written; at it delivery pauses.
 pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
+/// A batch of records is made durable once it holds so many bytes ...
+pub const SYNC_BYTES: usize = 1 << 20;
+/// ... or its oldest has waited for so long (`--sync-ms`).
+pub const SYNC_DEFAULT: Duration = Duration::from_millis(50);
+/// Results of a journal that is gone on with reach the output in pieces of at least so many bytes, and
+/// signals are looked for at least once in so many records.
+pub const REPLAY_BYTES: usize = 64 << 10;
+/// See `REPLAY_BYTES`.
+pub const REPLAY_RECORDS: u64 = 4096;
 /// Names of former workers that a resumed run remembers; the outcomes of any others have none.
 pub const FORMER_WORKERS_MAX: usize = 1024;
 

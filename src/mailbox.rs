@@ -23,6 +23,16 @@ pub enum Notice {
         /// Its reader has gone away.
         reader_gone: bool,
     },
+    /// The oldest so many of the records are durable.
+    Recorded {
+        /// How many.
+        count: usize,
+    },
+    /// The journal takes nothing further.
+    JournalFailed {
+        /// In words.
+        reason: String,
+    },
     /// A name look-up ended.
     Resolved {
         /// For which dial.

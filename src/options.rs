@@ -18,7 +18,7 @@ mod job;
 mod worker;
 
 pub use address::Address;
-pub use head::{Cluster, HeadOptions};
+pub use head::{Cluster, HeadOptions, JournalOptions};
 pub use worker::WorkerOptions;
 
 /// Most pool threads of a worker, and most workers inside one head: a thousand is already more than

@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -16,12 +17,15 @@ use log::{LevelFilter, error, warn};
 
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
-use crate::kernel::{Kernels, Stop};
+use crate::journal::{Header, Record};
+use crate::kernel::{Kernels, Stop, Workload};
 use crate::kernels::{Job, builtin};
+use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
-use crate::options::{Address, Cluster, HeadOptions, WorkerOptions};
+use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
 use crate::reactor::{Reactor, Target};
+use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
@@ -73,12 +77,19 @@ fn failure(what: &str) -> impl FnOnce(io::Error) -> Failure + '_ {
     }
 }
 
+impl From<Unusable> for Failure {
+    fn from(Unusable { exit, reason }: Unusable) -> Failure {
+        Failure { exit, reason }
+    }
+}
+
 fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
-    // Before any work is done: a result that cannot be written is no use.
+    // Before any work is done: a result that cannot be kept or written is no use.
+    let journal = open_journal(options)?;
     reactor.set_output(open_output(options, &reactor)?);
     let serial = match options.compare {
         true => match run_serially(options, &stop)? {
@@ -91,6 +102,7 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     reactor.set_targets(targets);
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = options.payload_max_bytes;
+    config.is_journalled = options.journal.is_some();
     config.ordered = !options.unordered;
     config.give_up = options.give_up;
     config.attempts_max = options.attempts_max;
@@ -100,10 +112,25 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     reactor
         .watch_signals(signals)
         .map_err(failure("cannot watch for signals"))?;
+    if let Some((file, sync_after)) = journal {
+        replay(file, sync_after, &mut role, &mut reactor)?;
+    }
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
+    let recorded = reactor.take_journal().map(Recorder::finish);
+    if let Some(Recorded { result, .. }) = &recorded {
+        exit = check_journal(result, exit);
+    }
     let output = reactor.take_output().expect("it was set above");
     exit = finish_output(output, exit, !role.is_cut_short());
+    if let Some(JournalOptions { path, .. }) = &options.journal
+        && (role.is_cut_short() || exit == Exit::Output)
+    {
+        say_how_to_go_on(
+            path,
+            recorded.map(|recorded| role.replayed() + recorded.count),
+        );
+    }
     if let Some(serial) = serial
         && !report_comparison(&role, &serial, options.quiet)
         && exit == Exit::Done
@@ -119,6 +146,76 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
         }
     }
     Ok(exit)
+}
+
+/// The journal and how long a record may wait for its sync, if one is asked for.
+fn open_journal(options: &HeadOptions) -> Result<Option<(JournalFile, Duration)>, Failure> {
+    let Some(journal) = &options.journal else {
+        return Ok(None);
+    };
+    let order = match options.unordered {
+        false => "in input order",
+        true => "unordered",
+    };
+    let job = &options.job;
+    let description = format!("{}, {order}", job.describe());
+    let header = Header::new(job.kernel(), &job.setup(), &description);
+    let file = JournalFile::open(&journal.path, &header, journal.resumes)?;
+    Ok(Some((file, journal.sync_after)))
+}
+
+/// Takes what the journal holds as done, and goes on with it. If a signal or the end of the output
+/// comes first the journal stays as it is, and the role's first turn is its last.
+fn replay(
+    file: JournalFile,
+    sync_after: Duration,
+    role: &mut Head<Compared<Job>>,
+    reactor: &mut Reactor,
+) -> Result<(), Failure> {
+    let mut reader = file.reader().map_err(|error| file.misfit(error))?;
+    let mut records = 0;
+    while let Some(record) = reader.read().map_err(|error| file.misfit(error))? {
+        if let Record::Outcome(outcome) = record {
+            let fits = role.replay(&outcome);
+            fits.map_err(|misfit| file.misfit(format!("does not fit: {misfit}")))?;
+        }
+        records += 1;
+        let text = role.take_text(REPLAY_BYTES);
+        if text.is_some() || records % REPLAY_RECORDS == 0 {
+            let goes_on = reactor.write_through(&text.unwrap_or_default());
+            if !goes_on.map_err(failure("the event loop failed"))? {
+                return Ok(());
+            }
+        }
+    }
+    role.end_replay();
+    let end = reader.end();
+    reactor.set_journal(file.record(end, sync_after, reactor.mailbox())?);
+    Ok(())
+}
+
+/// A journal that could not be written is the run's failure, also at its very end.
+fn check_journal(result: &io::Result<()>, exit: Exit) -> Exit {
+    match result {
+        // If that is why the run has ended, it has been said.
+        Err(error) if exit != Exit::Output => {
+            error!("cannot write the journal: {error}");
+            Exit::Output
+        }
+        _ => exit,
+    }
+}
+
+/// After a run that has not come to its end. Without a number the journal was not read to its end.
+fn say_how_to_go_on(path: &Path, outcomes: Option<u64>) {
+    let (path, how) = (
+        path.display(),
+        "the same command with --resume goes on from there",
+    );
+    match outcomes {
+        Some(count) => warn!("{count} outcomes are in {path}: {how}"),
+        None => warn!("{path} is as it was: {how}"),
+    }
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {

@@ -5,7 +5,7 @@
 //! Invariant: two heads with equal options do the same.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use getopts::Matches;
 
@@ -17,7 +17,8 @@ use crate::kernels::Job;
 use crate::kernels::sieve::TO_MAX;
 use crate::limits::{
     ATTEMPTS_DEFAULT, CLOSE_AFTER, DIAL_TIMEOUT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, LOST_AFTER,
-    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, WINDOW_BYTES, WINDOW_TASKS,
+    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, SYNC_DEFAULT, WINDOW_BYTES,
+    WINDOW_TASKS,
 };
 use crate::role::Exit;
 use crate::time::Duration;
@@ -25,6 +26,9 @@ use crate::time::Duration;
 const LOCAL_DEFAULT: u64 = 2;
 /// More losses than this say nothing new of a task.
 const ATTEMPTS_MAX: u64 = 1000;
+/// Nobody waits longer than a minute for a result that is there.
+const SYNC_MS_MAX: u64 = 60_000;
+
 /// Which workers do the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cluster {
@@ -32,6 +36,17 @@ pub enum Cluster {
     Local(usize),
     /// These; at least one, none twice.
     Remote(Vec<Address>),
+}
+
+/// How `head` keeps a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether to go on with what is there.
+    pub resumes: bool,
+    /// How long a record may wait for others that are synced with it.
+    pub sync_after: Duration,
 }
 
 /// What `head` was asked to do.
@@ -51,6 +66,8 @@ pub struct HeadOptions {
     pub failures_max: Option<u64>,
     /// Where the results go; `None` is standard output.
     pub output: Option<PathBuf>,
+    /// Where every outcome is recorded before it is delivered.
+    pub journal: Option<JournalOptions>,
     /// Whether results are written as they come rather than in input order.
     pub unordered: bool,
     /// Largest task input or output, in bytes.
@@ -92,7 +109,8 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
             Some(typed) => Some(whole("--max-failures", &typed, 0..=u64::MAX)?),
             None => None,
         },
-        output: output(matches)?,
+        output: file(matches, "output", "for standard output leave --output out")?,
+        journal: journal(matches)?,
         unordered: matches.opt_present("unordered"),
         payload_max_bytes: payload_max_bytes(matches)?,
         quiet: matches.opt_present("quiet"),
@@ -126,21 +144,52 @@ fn format(matches: &Matches) -> Result<Format, String> {
     })
 }
 
-fn output(matches: &Matches) -> Result<Option<PathBuf>, String> {
-    let Some(typed) = matches.opt_str("output") else {
+/// The file that a flag names; `instead` is what to do if none was meant.
+fn file(matches: &Matches, flag: &str, instead: &str) -> Result<Option<PathBuf>, String> {
+    let Some(typed) = matches.opt_str(flag) else {
         return Ok(None);
     };
     if typed.is_empty() {
-        return Err("--output needs the name of a file".into());
+        return Err(format!("--{flag} needs the name of a file"));
     }
     // `-o --quiet` is a forgotten name far more often than a file called so.
     if typed.starts_with('-') {
         return Err(format!(
-            "--output is {typed:?}; for a file of that name write ./{typed}, \
-             for standard output leave --output out"
+            "--{flag} is {typed:?}; for a file of that name write ./{typed}, {instead}"
         ));
     }
     Ok(Some(typed.into()))
+}
+
+fn journal(matches: &Matches) -> Result<Option<JournalOptions>, String> {
+    let Some(path) = file(matches, "journal", "for none leave --journal out")? else {
+        let lone = ["resume", "sync-ms"]
+            .into_iter()
+            .find(|flag| matches.opt_present(flag));
+        return match lone {
+            Some(flag) => Err(format!("--{flag} needs --journal FILE")),
+            None => Ok(None),
+        };
+    };
+    // The results would take the journal's place.
+    if matches
+        .opt_str("output")
+        .is_some_and(|output| path == Path::new(&output))
+    {
+        return Err(format!(
+            "--output and --journal are both {}",
+            path.display()
+        ));
+    }
+    let sync_after = match matches.opt_str("sync-ms") {
+        Some(typed) => Duration::from_millis(whole("--sync-ms", &typed, 0..=SYNC_MS_MAX)?),
+        None => SYNC_DEFAULT,
+    };
+    Ok(Some(JournalOptions {
+        path,
+        resumes: matches.opt_present("resume"),
+        sync_after,
+    }))
 }
 
 fn program() -> Program {
@@ -231,6 +280,22 @@ fn result_flags() -> Vec<Flag> {
         ),
         Flag::new(
             "",
+            "journal",
+            "FILE",
+            "record every outcome in FILE before it is done",
+        ),
+        Flag::new("", "resume", "", "go on with the journal that is there"),
+        Flag::new(
+            "",
+            "sync-ms",
+            "MS",
+            format!(
+                "sync it within so long of an outcome (default {})",
+                SYNC_DEFAULT.as_millis()
+            ),
+        ),
+        Flag::new(
+            "",
             "format",
             "text|tsv|json",
             "tsv and json have one line per result",
@@ -262,8 +327,9 @@ Examples:
   head square --format json --details -o squares.json
 
 Exit codes: {} every task done, {} a task failed for good or results differ from
-serial, {} bad usage, {} no worker could be used, {} output could not be written,
-{} interrupted, {} the reader of standard output went away.
+serial, {} bad usage, {} no worker could be used, {} the journal does not fit, {}
+output or journal could not be written, {} interrupted, {} the reader of
+standard output went away.
 
 Limits: inputs and outputs of {} by default, {} at most; {} tasks or
 {} ahead of the oldest unfinished one, unless --unordered; {} s to connect,
@@ -273,6 +339,7 @@ elsewhere), for {} s disconnected. RUST_LOG=debug tells more.",
         code(Exit::Failed),
         code(Exit::Usage),
         code(Exit::NoWorker),
+        code(Exit::Journal),
         code(Exit::Output),
         code(Exit::Interrupted),
         code(Exit::ReaderGone),
@@ -321,6 +388,7 @@ pub(super) mod tests {
             attempts_max: 3,
             failures_max: None,
             output: None,
+            journal: None,
             unordered: false,
             payload_max_bytes: 1 << 20,
             quiet: false,
@@ -412,6 +480,40 @@ pub(super) mod tests {
             error("--format jsn"),
             "--format is \"jsn\", which is none of text, tsv, json; did you mean json?"
         );
+    }
+
+    #[test]
+    fn a_journal_and_how_it_is_kept() {
+        assert_eq!(ok("square").journal, None);
+        let mut journal = JournalOptions {
+            path: "j".into(),
+            resumes: false,
+            sync_after: SYNC_DEFAULT,
+        };
+        assert_eq!(ok("--journal j").journal, Some(journal.clone()));
+        journal.resumes = true;
+        journal.sync_after = Duration::ZERO;
+        let line = "--resume --sync-ms 0 --journal j";
+        assert_eq!(ok(line).journal, Some(journal));
+        for (line, reason) in [
+            ("--resume", "--resume needs --journal FILE"),
+            ("--sync-ms 5", "--sync-ms needs --journal FILE"),
+            (
+                "--journal j --sync-ms 60001",
+                "--sync-ms is 60001, but must",
+            ),
+            (
+                "--journal --resume",
+                "write ./--resume, for none leave --journal out",
+            ),
+            ("--journal=", "--journal needs the name of a file"),
+            ("--journal j -o j", "--output and --journal are both j"),
+        ] {
+            assert!(
+                error(line).starts_with(reason) || error(line).ends_with(reason),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! What it is: the driver of a [`Role`], reading top to bottom in `Reactor::turn`. It keeps the
 //! five promises written there. What it is not: aware of tasks; it moves frames, and hands the rest
-//! to the pool, the output and the look-ups, which are the only other threads.
+//! to the pool, the output, the journal and the look-ups, which are the only other threads.
 //!
 //! Invariants: each socket is registered once, for both directions, edge-triggered; its readiness is
 //! two sticky bits that only `WouldBlock` clears. Nothing blocks but `poll`, and that only until the
@@ -11,6 +11,7 @@
 mod accepting;
 mod connection;
 mod dialing;
+mod helpers;
 mod lookup;
 mod outlet;
 
@@ -30,6 +31,7 @@ use crate::limits::{
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
 use crate::pool::Pool;
+use crate::recorder::Recorder;
 use crate::role::{CloseReason, Completion, ConnId, Event, Exit, Role};
 use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
@@ -60,6 +62,9 @@ pub struct Reactor {
     is_interrupted: bool,
     pool: Option<Pool>,
     output: Option<Output>,
+    /// Written to the output before the run, and not yet acknowledged.
+    ahead_bytes: usize,
+    journal: Option<Recorder>,
     timers: Timers<Deadline>,
     /// Slots that may have something to read.
     read_list: Vec<usize>,
@@ -110,6 +115,8 @@ impl Reactor {
             is_interrupted: false,
             pool: None,
             output: None,
+            ahead_bytes: 0,
+            journal: None,
             timers: Timers::new(),
             read_list: Vec::new(),
             notes: Notes::default(),
@@ -148,21 +155,6 @@ impl Reactor {
         Ok(())
     }
 
-    /// Says where the role's writes go.
-    pub fn set_output(&mut self, output: Output) {
-        self.output = Some(output);
-    }
-
-    /// Where helper threads report to this reactor.
-    pub fn mailbox(&self) -> Mailbox {
-        self.mailbox.clone()
-    }
-
-    /// Takes the output back after a run, to finish it.
-    pub fn take_output(&mut self) -> Option<Output> {
-        self.output.take()
-    }
-
     /// Drives `role` until it exits. Its time begins now.
     ///
     /// # Errors
@@ -197,6 +189,7 @@ impl Reactor {
         self.time_out(role, now);
         self.write(role, now);
         role.flush(now, &mut self.outlet());
+        self.record();
         self.submit();
         self.write(role, now);
         self.submit();
@@ -436,24 +429,6 @@ impl Reactor {
             role.handle(Event::Completed(done), now, &mut self.outlet());
         }
         self.completions = completions;
-    }
-
-    fn take_notices(&mut self, role: &mut impl Role, now: Time) {
-        self.mailbox.take(&mut self.notices);
-        let mut notices = std::mem::take(&mut self.notices);
-        for notice in notices.drain(..) {
-            match notice {
-                Notice::Written { bytes } => {
-                    role.handle(Event::Written { bytes }, now, &mut self.outlet());
-                }
-                Notice::OutputFailed { reader_gone } => {
-                    let event = Event::OutputFailed { reader_gone };
-                    role.handle(event, now, &mut self.outlet());
-                }
-                Notice::Resolved { dial, result } => self.resolved(dial, result, role, now),
-            }
-        }
-        self.notices = notices;
     }
 
     fn take_signals(&mut self, role: &mut impl Role, now: Time) {

@@ -1,0 +1,110 @@
+//! The threads that take from the reactor: output and journal, and what all helper threads report.
+//!
+//! What it is: the part of the reactor that sets them up, hands over and takes notices. What it is
+//! not: those threads.
+//!
+//! Invariant: each is handed something at most once per turn and never waited for, except by
+//! `write_through` before the run.
+
+use std::io;
+
+use super::Reactor;
+use crate::mailbox::{Mailbox, Notice};
+use crate::output::Output;
+use crate::recorder::Recorder;
+use crate::role::{Event, Role};
+use crate::time::{Duration, Time};
+
+impl Reactor {
+    /// Says where the role's writes go.
+    pub fn set_output(&mut self, output: Output) {
+        self.output = Some(output);
+    }
+
+    /// Where helper threads report to this reactor.
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
+    }
+
+    /// Takes the output back after a run, to finish it.
+    pub fn take_output(&mut self) -> Option<Output> {
+        self.output.take()
+    }
+
+    /// Says where the role's records go.
+    pub fn set_journal(&mut self, journal: Recorder) {
+        self.journal = Some(journal);
+    }
+
+    /// Takes the journal back after a run, to finish it.
+    pub fn take_journal(&mut self) -> Option<Recorder> {
+        self.journal.take()
+    }
+
+    /// Writes `text` before the run and waits until it is written. False if a signal has come or the
+    /// output takes nothing further, which the role is told in its first turn; then there is no use
+    /// in going on. Without any text it only looks for signals.
+    ///
+    /// # Errors
+    /// If polling itself fails.
+    pub fn write_through(&mut self, text: &[u8]) -> io::Result<bool> {
+        if !text.is_empty() {
+            self.ahead_bytes += text.len();
+            self.output.as_ref().expect("it is set").write(text);
+        }
+        loop {
+            let timeout = (self.ahead_bytes == 0).then_some(Duration::ZERO);
+            self.poll(timeout)?;
+            self.mailbox.take(&mut self.notices);
+            for notice in self.notices.drain(..) {
+                match notice {
+                    Notice::Written { bytes } => self.ahead_bytes -= bytes,
+                    other => {
+                        self.mailbox.post(other);
+                        return Ok(false);
+                    }
+                }
+            }
+            if self.is_interrupted || self.ahead_bytes == 0 {
+                return Ok(!self.is_interrupted);
+            }
+        }
+    }
+
+    /// Hands the turn's records to the journal.
+    pub(super) fn record(&mut self) {
+        let notes = &mut self.notes;
+        if notes.records_count > 0 {
+            let journal = self.journal.as_ref();
+            let journal = journal.expect("a role that records has a journal");
+            journal.append(&mut notes.records, notes.records_count);
+            notes.records_count = 0;
+        }
+    }
+
+    pub(super) fn take_notices(&mut self, role: &mut impl Role, now: Time) {
+        self.mailbox.take(&mut self.notices);
+        let mut notices = std::mem::take(&mut self.notices);
+        for notice in notices.drain(..) {
+            match notice {
+                // From before the run: the role knows nothing of it.
+                Notice::Written { bytes } if self.ahead_bytes > 0 => self.ahead_bytes -= bytes,
+                Notice::Written { bytes } => {
+                    role.handle(Event::Written { bytes }, now, &mut self.outlet());
+                }
+                Notice::OutputFailed { reader_gone } => {
+                    let event = Event::OutputFailed { reader_gone };
+                    role.handle(event, now, &mut self.outlet());
+                }
+                Notice::Recorded { count } => {
+                    role.handle(Event::Recorded { count }, now, &mut self.outlet());
+                }
+                Notice::JournalFailed { reason } => {
+                    role.handle(Event::JournalFailed { reason }, now, &mut self.outlet());
+                }
+                Notice::Resolved { dial, result } => self.resolved(dial, result, role, now),
+            }
+        }
+        self.notices = notices;
+    }
+}
