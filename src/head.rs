@@ -229,6 +229,12 @@ impl<W: Workload> Head<W> {
         self.links[worker as usize].trust.is_aside()
     }
 
+    /// Whether a worker was asked for a sign of life that has not come, for the simulator's ledger.
+    pub fn is_probed(&self, worker: u32) -> bool {
+        let session = self.links[worker as usize].session();
+        session.is_some_and(|session| session.probed_at.is_some())
+    }
+
     /// Whether a worker may be given tasks, for the simulator's ledger.
     pub fn is_usable(&self, worker: u32) -> bool {
         self.links[worker as usize].is_usable() && self.scheduler.doubted(worker) < DOUBTS_MAX

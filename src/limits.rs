@@ -84,7 +84,7 @@ pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
 pub const LATE_AFTER_MIN: Duration = Duration::from_millis(20);
 /// The same for a worker that holds something and does not answer a probe; it has a quarter of the
 /// usual time to answer.
-pub const PROBE_WAIT_MIN: Duration = Duration::from_millis(10);
+pub const PROBE_WAIT_MIN: Duration = Duration::from_millis(50);
 /// Losses while running at which a task is given up (`--attempts`).
 pub const ATTEMPTS_DEFAULT: u32 = 3;
 /// A failure after less than this may be the worker's fault rather than the task's.

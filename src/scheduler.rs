@@ -10,6 +10,7 @@
 //! to blame (`blame.rs`).
 
 mod blame;
+mod loss;
 mod replay;
 mod seat;
 mod table;
@@ -24,8 +25,8 @@ use crate::payload::Payload;
 use crate::role::Attempt;
 use crate::time::Time;
 
-pub use blame::Loss;
 use blame::{Blame, Waiting};
+pub use loss::Loss;
 pub use replay::Misfit;
 use seat::Seat;
 pub use table::{Answer, Counts};
@@ -279,36 +280,6 @@ impl Scheduler {
         verdict
     }
 
-    /// The worker is silent: its tasks are ready again, though it may still answer them. Returns how
-    /// many they were.
-    pub fn take_back(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
-        self.return_tasks(worker, true, loss)
-    }
-
-    /// The worker's session is over: its tasks are ready again and it will answer none. Returns how
-    /// many they were.
-    pub fn end_session(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
-        let count = self.return_tasks(worker, false, loss);
-        self.seats[worker as usize].end_session();
-        count
-    }
-
-    /// The worker has been alive all the time: what its latest loss blamed on tasks is taken back.
-    pub fn forgive(&mut self, worker: u32) {
-        for task in std::mem::take(&mut self.seats[worker as usize].blamed) {
-            let Some(entry) = self.table.get_mut(task) else {
-                continue;
-            };
-            entry.blame.forgive(worker);
-            self.queue_anew(task);
-        }
-    }
-
-    /// The worker's process is another than the one that was lost: what was blamed stays.
-    pub fn convict(&mut self, worker: u32) {
-        self.seats[worker as usize].blamed.clear();
-    }
-
     /// The next outcome for the journal, in the order in which they came, each once; `name` tells
     /// the worker's.
     pub fn next_to_record<'a>(
@@ -367,14 +338,6 @@ impl Scheduler {
         self.table.set_state(task, State::Ready);
         let entry = self.table.get(task).expect("it is open");
         self.waiting.add(task, &entry.blame, self.attempts_max);
-    }
-
-    /// What is blamed on a task has changed, and with it its place among those that wait.
-    fn queue_anew(&mut self, task: u64) {
-        if self.waiting.remove(task) {
-            let entry = self.table.get(task).expect("it waits");
-            self.waiting.add(task, &entry.blame, self.attempts_max);
-        }
     }
 
     /// An attempt is answered, and no longer at `worker`. `Ok` if its task still waits for an
@@ -442,54 +405,6 @@ impl Scheduler {
     fn settle(&mut self, task: u64, worker: u32, status: Status, output: Payload) {
         self.table.answer(task, worker, status, output);
         self.cancel_twin(task);
-    }
-
-    fn return_tasks(&mut self, worker: u32, may_answer: bool, loss: &Loss<'_>) -> usize {
-        let seat = &mut self.seats[worker as usize];
-        let mut tasks = std::mem::take(&mut seat.sent);
-        tasks.retain(|&task| self.table.is_at(task, worker));
-        for &task in &tasks {
-            let entry = self.table.get(task).expect("it is in flight");
-            seat.make_orphan(task, entry);
-        }
-        if self.reserved == Some(worker) {
-            self.reserved = None;
-        }
-        let twins = match may_answer {
-            true => Vec::new(),
-            false => self.end_twins(worker),
-        };
-        self.blame(worker, tasks.iter().chain(&twins), loss);
-        for &task in &tasks {
-            let entry = self.table.get(task).expect("it is in flight");
-            match entry.blame.verdict(self.attempts_max) {
-                Some(reason) => {
-                    let reason = Payload::from(reason.as_bytes());
-                    self.settle(task, worker, Status::Failed, reason);
-                }
-                None => self.make_ready(task),
-            }
-        }
-        tasks.len()
-    }
-
-    /// Notes a loss of `worker` with all open tasks it may have been running.
-    fn blame<'a>(
-        &mut self,
-        worker: u32,
-        tasks: impl Iterator<Item = &'a u64> + Clone,
-        loss: &Loss<'_>,
-    ) {
-        let Loss::Unplanned { slots, cause } = loss else {
-            return;
-        };
-        let is_certain = tasks.clone().count() <= *slots as usize;
-        for &task in tasks {
-            let entry = self.table.get_mut(task).expect("it is open");
-            entry.blame.add(worker, is_certain, cause);
-            self.seats[worker as usize].blamed.push(task);
-            self.queue_anew(task);
-        }
     }
 
     /// Drops from the worker's list what is no longer in flight there: from the front at every

@@ -41,8 +41,8 @@ impl<W: Workload> Head<W> {
         }
         let counts = self.scheduler.counts();
         let is_more_to_send = counts.ready > 0 || (!self.exhausted && self.scheduler.has_room());
-        let usable = self.links.iter().filter(|link| link.is_usable()).count();
-        if !self.config.duplicates || is_more_to_send || counts.in_flight == 0 || usable < 2 {
+        let is_alone = self.links.len() == 1;
+        if !self.config.duplicates || is_alone || is_more_to_send || counts.in_flight == 0 {
             return;
         }
         let probe_at = self.probe(now, out);
@@ -116,34 +116,31 @@ impl<W: Workload> Head<W> {
         let answering = indices.filter(|&index| !self.is_mute(index, now));
         let coming: u32 = answering.map(|index| self.scheduler.recalled(index)).sum();
         for _ in coming..idle {
-            let surplus = |index: &u32| {
-                let slots = u32::from(self.links[*index as usize].slots).max(1);
-                let held = self.scheduler.held_tasks(*index) - self.scheduler.recalled(*index);
-                (u64::from(held) << 16) / u64::from(slots)
-            };
-            let can_be_asked = |index: &u32| !self.is_mute(*index, now) && self.has_surplus(*index);
             let indices = 0..self.links.len() as u32;
-            let Some(index) = indices.filter(can_be_asked).max_by_key(surplus) else {
+            let waiting = indices.filter_map(|index| Some((index, self.recallable(index, now)?)));
+            let Some((index, task)) = waiting.max_by_key(|&(index, _)| self.load(index)) else {
                 return;
             };
-            let link = &mut self.links[index as usize];
-            let Some(attempt) = self.scheduler.recall(index, link.slots.into()) else {
-                return;
-            };
-            let State::Up(session) = &mut link.state else {
-                unreachable!("it has a surplus");
+            let attempt = self.scheduler.recall(task, index);
+            let State::Up(session) = &mut self.links[index as usize].state else {
+                unreachable!("it was asked for what it holds");
             };
             let running = false;
             session.send(Frame::Cancel { attempt, running }, out);
         }
     }
 
-    /// Whether a worker holds more than it runs, and can be told so.
-    fn has_surplus(&self, index: u32) -> bool {
+    /// A task that waits at a worker which can be told to hand it back.
+    fn recallable(&self, index: u32, now: Time) -> Option<u64> {
         let link = &self.links[index as usize];
+        let is_told = link.session()?.has_room(1, 0, 0) && !self.is_mute(index, now);
+        is_told.then(|| self.scheduler.recallable(index, link.slots.into()))?
+    }
+
+    /// What a worker holds per slot, in 65,536ths of an attempt.
+    fn load(&self, index: u32) -> u64 {
         let held = self.scheduler.held_tasks(index) - self.scheduler.recalled(index);
-        let session = link.session();
-        held > u32::from(link.slots) && session.is_some_and(|session| session.has_room(1, 0, 0))
+        (u64::from(held) << 16) / u64::from(self.links[index as usize].slots.max(1))
     }
 
     /// Runs late attempts a second time, as far as there are idle slots; says when to look again.

@@ -15,20 +15,6 @@
 
 use std::collections::BTreeSet;
 
-/// How a worker was lost.
-#[derive(Clone, Copy, Debug)]
-pub enum Loss<'a> {
-    /// It said so before: nobody is to blame.
-    Planned,
-    /// It was not expected.
-    Unplanned {
-        /// How many attempts it runs at once.
-        slots: u32,
-        /// Who it was and how it ended, for the record.
-        cause: &'a str,
-    },
-}
-
 /// The losses that a task has been blamed for, oldest first. Most tasks never are: then it owns no
 /// memory.
 #[derive(Debug, Default)]

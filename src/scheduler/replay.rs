@@ -96,3 +96,141 @@ impl Scheduler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::input_hash;
+    use crate::role::Attempt;
+    use crate::scheduler::Pick;
+    use crate::time::Time;
+
+    fn outcome(task: u64, input: &[u8]) -> Outcome<'static> {
+        Outcome {
+            task,
+            input_hash: input_hash(input),
+            status: Status::Done,
+            losses: 2,
+            queue_us: 3,
+            run_us: 4,
+            worker: "w",
+            output: b"output",
+        }
+    }
+
+    /// A scheduler that was added so many tasks from the journal, whose inputs are their numbers.
+    fn scheduler(ordered: bool, tasks: u8) -> Scheduler {
+        let mut scheduler = Scheduler::new(1, ordered, 3).journalled();
+        (0..tasks).for_each(|task| scheduler.add_replayed(&[task]).unwrap());
+        scheduler
+    }
+
+    #[test]
+    fn what_was_recorded_is_delivered_and_the_rest_is_sent() {
+        for (ordered, early) in [(true, vec![]), (false, vec![2, 1])] {
+            let mut scheduler = scheduler(ordered, 4);
+            for task in [2, 1] {
+                scheduler.restore(7, &outcome(task, &[task as u8])).unwrap();
+                scheduler.check();
+            }
+            let answers = std::iter::from_fn(|| scheduler.next_answer());
+            assert_eq!(answers.map(|answer| answer.task).collect::<Vec<_>>(), early);
+            for task in [0, 3] {
+                let Pick::Task { task: picked, .. } = scheduler.pick(0, 2) else {
+                    panic!("task {task} is ready");
+                };
+                assert_eq!(picked, task);
+                scheduler.assign(task, 0, Time::ZERO);
+            }
+            assert_eq!(scheduler.pick(0, 2), Pick::Nothing);
+            assert!(
+                scheduler.next_to_record(|_| "").is_none(),
+                "it is there already"
+            );
+            scheduler.check();
+        }
+    }
+
+    #[test]
+    fn an_answer_is_as_it_was_recorded() {
+        let mut scheduler = scheduler(true, 1);
+        scheduler.restore(7, &outcome(0, &[0])).unwrap();
+        let answer = scheduler.next_answer().unwrap();
+        assert_eq!((answer.worker, answer.losses), (7, 2));
+        assert_eq!((answer.queue_us, answer.run_us), (3, 4));
+        assert_eq!(&answer.output[..], b"output");
+    }
+
+    #[test]
+    fn another_input_and_a_second_outcome_do_not_fit() {
+        let mut scheduler = scheduler(true, 2);
+        let misfit = scheduler.restore(0, &outcome(1, b"other"));
+        assert_eq!(misfit, Err(Misfit::OtherInput(1)));
+        scheduler.restore(0, &outcome(1, &[1])).unwrap();
+        assert_eq!(
+            scheduler.restore(0, &outcome(1, &[1])),
+            Err(Misfit::Twice(1))
+        );
+        scheduler.restore(0, &outcome(0, &[0])).unwrap();
+        while scheduler.next_answer().is_some() {}
+        assert_eq!(
+            scheduler.restore(0, &outcome(0, &[0])),
+            Err(Misfit::Twice(0))
+        );
+    }
+
+    #[test]
+    fn no_more_are_added_than_a_run_has_open() {
+        let mut scheduler = scheduler(true, 0);
+        for _ in 0..WINDOW_TASKS {
+            scheduler.add_replayed(&[]).unwrap();
+        }
+        let misfit = scheduler.add_replayed(&[]);
+        assert_eq!(misfit, Err(Misfit::FarAhead(WINDOW_TASKS as u64)));
+    }
+
+    #[test]
+    fn outcomes_are_delivered_once_they_are_recorded() {
+        for ordered in [true, false] {
+            let mut scheduler = Scheduler::new(1, ordered, 3).journalled();
+            (0..2).for_each(|task| scheduler.add(&[task]));
+            for task in 0..2 {
+                let (attempt, _) = scheduler.assign(task, 0, Time::ZERO);
+                scheduler.answer(0, attempt, Status::Done, b"!", 5, Time::ZERO);
+            }
+            let late = scheduler.answer(
+                0,
+                Attempt { task: 0, number: 1 },
+                Status::Done,
+                b"?",
+                5,
+                Time::ZERO,
+            );
+            assert_eq!(late, crate::scheduler::Verdict::Stranger);
+            let record = scheduler.next_to_record(|_| "name").unwrap();
+            assert_eq!((record.task, record.input_hash), (0, input_hash(&[0])));
+            assert_eq!((record.worker, record.output), ("name", &b"!"[..]));
+            assert!(scheduler.next_answer().is_none(), "not durable yet");
+            assert_eq!(scheduler.next_to_record(|_| "").unwrap().task, 1);
+            assert!(scheduler.next_to_record(|_| "").is_none());
+            scheduler.recorded(1);
+            scheduler.check();
+            assert_eq!(scheduler.next_answer().unwrap().task, 0);
+            assert!(scheduler.next_answer().is_none());
+            scheduler.recorded(1);
+            assert_eq!(scheduler.next_answer().unwrap().task, 1);
+            scheduler.check();
+        }
+    }
+
+    #[test]
+    fn what_can_never_be_sent_fails_and_is_recorded() {
+        let mut scheduler = scheduler(true, 2);
+        let is_odd = |input: &[u8]| (input[0] == 1).then(|| "odd".to_owned());
+        scheduler.fail_unsendable(is_odd);
+        scheduler.check();
+        let record = scheduler.next_to_record(|_| "-").unwrap();
+        assert_eq!((record.task, record.status), (1, Status::Failed));
+        assert_eq!(scheduler.counts().ready, 1);
+    }
+}

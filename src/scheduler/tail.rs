@@ -56,22 +56,30 @@ impl Scheduler {
         entry.is_some_and(|entry| entry.attempt == number && entry.is_recalled)
     }
 
-    /// The youngest attempt that waits at `worker` behind those its `slots` run, now asked back.
-    pub fn recall(&mut self, worker: u32, slots: u32) -> Option<Attempt> {
-        let seat = &mut self.seats[worker as usize];
+    /// The youngest task that waits at `worker` behind those its `slots` run, and could wait
+    /// elsewhere.
+    pub fn recallable(&self, worker: u32, slots: u32) -> Option<u64> {
+        let seat = &self.seats[worker as usize];
         if seat.tasks <= slots + seat.recalled {
             return None;
         }
-        let table = &mut self.table;
-        let task = seat.sent.iter().rev().copied().find(|&task| {
-            table.is_at(task, worker)
-                && (table.get(task)).is_some_and(|entry| !entry.is_recalled && !entry.is_careful)
-        })?;
-        let entry = table.get_mut(task).expect("it is in flight");
+        seat.sent.iter().rev().copied().find(|&task| {
+            let entry = self.table.get(task);
+            entry.is_some_and(|entry| {
+                let is_there = entry.state == (State::InFlight { worker });
+                is_there && !entry.is_recalled && !entry.is_careful
+            })
+        })
+    }
+
+    /// `worker` is asked to hand back the latest attempt of such a task.
+    pub fn recall(&mut self, task: u64, worker: u32) -> Attempt {
+        assert!(self.table.is_at(task, worker), "it is recallable");
+        let entry = self.table.get_mut(task).expect("it is in flight");
         entry.is_recalled = true;
-        seat.recalled += 1;
+        self.seats[worker as usize].recalled += 1;
         let number = entry.attempt;
-        Some(Attempt { task, number })
+        Attempt { task, number }
     }
 
     /// The task that `worker` has had longest, of those that may be run elsewhere, too, with the
@@ -96,7 +104,9 @@ impl Scheduler {
             unreachable!("only what is in flight is late");
         };
         assert_ne!(first, worker, "another worker may be faster");
-        let older = self.seats[first as usize].make_orphan(task, entry);
+        let seat = &mut self.seats[first as usize];
+        let older = seat.make_orphan(task, entry);
+        seat.forget(task);
         let is_only = self.twins.insert(task, (first, older)).is_none();
         assert!(is_only, "two at a time");
         self.send(task, worker, now)
@@ -130,7 +140,7 @@ impl Scheduler {
         }
     }
 
-    /// `worker` will answer none of its older attempts; returns whose they were.
+    /// `worker` is not counted on for its older attempts any more; returns whose they were.
     pub(super) fn end_twins(&mut self, worker: u32) -> Vec<u64> {
         let mut tasks = Vec::new();
         self.twins.retain(|&task, &mut (holder, _)| {
@@ -140,5 +150,148 @@ impl Scheduler {
             holder != worker
         });
         tasks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Status;
+    use crate::scheduler::{Loss, Pick, Verdict};
+
+    const NOW: Time = Time::ZERO;
+    const SLOTS: u32 = 2;
+
+    /// Two workers and so many tasks, of which worker 0 holds all.
+    fn scheduler(tasks: u8) -> Scheduler {
+        let mut scheduler = Scheduler::new(2, true, 3);
+        for task in 0..tasks {
+            scheduler.add(&[task]);
+            scheduler.assign(task.into(), 0, NOW);
+        }
+        scheduler
+    }
+
+    fn attempt(task: u64, number: u32) -> Attempt {
+        Attempt { task, number }
+    }
+
+    fn answer(scheduler: &mut Scheduler, worker: u32, attempt: Attempt) -> Verdict {
+        let verdict = scheduler.answer(worker, attempt, Status::Done, b"!", 1000, NOW);
+        scheduler.check();
+        verdict
+    }
+
+    #[test]
+    fn what_is_typical_does_not_follow_stragglers() {
+        let mut typical = Typical::default();
+        for round in 0..100 {
+            typical.note(if round % 10 == 9 {
+                u32::MAX
+            } else {
+                1000 + round
+            });
+        }
+        let run_us = typical.run_us.unwrap();
+        assert!((900..1300).contains(&run_us), "{run_us}");
+    }
+
+    #[test]
+    fn only_what_waits_is_recalled_and_the_youngest_first() {
+        let mut scheduler = scheduler(4);
+        for task in [3, 2] {
+            assert_eq!(scheduler.recallable(0, SLOTS), Some(task));
+            assert!(!scheduler.is_unwanted(0, attempt(task, 1)));
+            assert_eq!(scheduler.recall(task, 0), attempt(task, 1));
+            assert!(scheduler.is_unwanted(0, attempt(task, 1)));
+            scheduler.check();
+        }
+        assert_eq!(scheduler.recallable(0, SLOTS), None, "two run");
+        assert_eq!(scheduler.recalled(0), 2);
+        assert_eq!(scheduler.put_back(0, attempt(3, 1)), Verdict::Counted);
+        assert_eq!(answer(&mut scheduler, 0, attempt(2, 1)), Verdict::Counted);
+        assert_eq!(scheduler.recalled(0), 0);
+        assert!(matches!(
+            scheduler.pick(1, SLOTS),
+            Pick::Task { task: 3, .. }
+        ));
+        assert_eq!(scheduler.assign(3, 1, NOW).0, attempt(3, 2));
+        assert!(!scheduler.is_unwanted(1, attempt(3, 2)));
+        scheduler.check();
+    }
+
+    #[test]
+    fn of_two_attempts_the_first_outcome_counts_and_the_other_is_cancelled() {
+        for (winner, loser) in [((0, 1), (1, 2)), ((1, 2), (0, 1))] {
+            let mut scheduler = scheduler(1);
+            assert_eq!(scheduler.longest_held(0), Some((0, 1, NOW)));
+            assert_eq!(scheduler.duplicate(0, 1, NOW).0, attempt(0, 2));
+            scheduler.check();
+            assert_eq!(scheduler.longest_held(1), None, "two at a time");
+            let verdict = answer(&mut scheduler, winner.0, attempt(0, winner.1));
+            assert_eq!(verdict, Verdict::Counted);
+            let cancelled = (loser.0, attempt(0, loser.1));
+            assert_eq!(scheduler.next_cancel(), Some(cancelled));
+            assert_eq!(scheduler.next_cancel(), None);
+            assert!(scheduler.is_unwanted(loser.0, cancelled.1));
+            assert_eq!(scheduler.put_back(loser.0, cancelled.1), Verdict::Late);
+            scheduler.check();
+            assert_eq!(scheduler.held_tasks(0) + scheduler.held_tasks(1), 0);
+            assert_eq!(scheduler.next_answer().unwrap().worker, winner.0);
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_came_to_nothing_may_be_made_again() {
+        let mut scheduler = scheduler(1);
+        scheduler.duplicate(0, 1, NOW);
+        assert_eq!(scheduler.put_back(0, attempt(0, 1)), Verdict::Late);
+        assert_eq!(scheduler.longest_held(1), Some((0, 1, NOW)));
+        assert_eq!(scheduler.duplicate(0, 0, NOW).0, attempt(0, 3));
+        assert_eq!(answer(&mut scheduler, 1, attempt(0, 2)), Verdict::Counted);
+        assert_eq!(scheduler.next_cancel(), Some((0, attempt(0, 3))));
+    }
+
+    #[test]
+    fn both_holders_count_as_losses_and_none_gives_it_up_beside_others() {
+        let loss = |cause| Loss::Unplanned {
+            slots: SLOTS,
+            cause,
+        };
+        let mut scheduler = Scheduler::new(2, true, 2);
+        (0..2).for_each(|task| scheduler.add(&[task]));
+        scheduler.assign(0, 0, NOW);
+        scheduler.assign(1, 1, NOW);
+        scheduler.duplicate(0, 1, NOW);
+        scheduler.end_session(0, &loss("a"));
+        scheduler.check();
+        assert_eq!(
+            scheduler.longest_held(1).unwrap().0,
+            1,
+            "not what was blamed"
+        );
+        scheduler.end_session(1, &loss("b"));
+        scheduler.check();
+        assert_eq!(
+            scheduler.counts().ready,
+            2,
+            "task 1 may have killed the second"
+        );
+        assert!(matches!(
+            scheduler.pick(0, SLOTS),
+            Pick::Task { task: 0, .. }
+        ));
+        scheduler.assign(0, 0, NOW);
+        scheduler.end_session(0, &loss("c"));
+        let reason = String::from_utf8(scheduler.next_answer().unwrap().output.to_vec()).unwrap();
+        assert!(reason.contains("(a; b; c)"), "{reason}");
+    }
+
+    #[test]
+    fn a_worker_that_answers_is_not_late() {
+        let mut scheduler = scheduler(3);
+        let later = Time::from_micros(5_000);
+        scheduler.answer(0, attempt(0, 1), Status::Done, b"!", 1000, later);
+        assert_eq!(scheduler.longest_held(0), Some((1, 1, later)));
     }
 }

@@ -6,6 +6,7 @@
 //! Invariant: every line said is expected by some line of a test: an unread one fails it.
 
 mod head;
+mod tail;
 mod trouble;
 mod worker;
 

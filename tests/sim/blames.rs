@@ -45,6 +45,9 @@ struct Worker {
 #[derive(Default)]
 struct Task {
     fate: Fate,
+    /// The older of two attempts that were made because it was late.
+    twin: Option<(usize, u32)>,
+    duplicates: usize,
     losses: Vec<Loss>,
     /// The account each time it was full.
     full: Vec<Vec<Loss>>,
@@ -162,6 +165,7 @@ impl Blames {
         }
         let number = attempt.number;
         let task = &mut self.tasks[attempt.task as usize];
+        task.twin.take_if(|twin| *twin == (cable, number));
         if is_firm && !is_doubtful {
             task.fate = Fate::Answered;
         } else if task.fate == (Fate::Held { cable, number }) {
@@ -171,6 +175,22 @@ impl Blames {
                 Fate::Back
             };
         }
+    }
+
+    /// How many of the attempts held over a cable wait, and stand for tasks that nobody blames.
+    pub fn surplus<'a>(
+        &self,
+        cable: usize,
+        held: impl Iterator<Item = &'a Attempt> + Clone,
+    ) -> usize {
+        let waiting = held.clone().count();
+        let waiting = waiting.saturating_sub(self.workers[self.nodes[&cable] as usize].slots);
+        let is_movable = |attempt: &&Attempt| {
+            let task = &self.tasks[attempt.task as usize];
+            let number = attempt.number;
+            task.fate == (Fate::Held { cable, number }) && task.losses.is_empty()
+        };
+        held.filter(is_movable).count().min(waiting)
     }
 
     pub fn is_aside(&self, cable: usize) -> bool {
@@ -237,7 +257,9 @@ impl Blames {
         let was_alone = held.clone().count() == 1;
         let is_live = |attempt: &Attempt| {
             let number = attempt.number;
-            self.tasks[attempt.task as usize].fate == (Fate::Held { cable, number })
+            let task = &self.tasks[attempt.task as usize];
+            task.fate == (Fate::Held { cable, number })
+                || task.twin == Some((cable, number))
                 || self.resent.contains(&(next(*attempt), cable))
         };
         let live: Vec<Attempt> = held.filter(|attempt| is_live(attempt)).copied().collect();
@@ -249,6 +271,7 @@ impl Blames {
             if task.fate == (Fate::Held { cable, number }) {
                 task.fate = Fate::Back;
             }
+            task.twin.take_if(|twin| *twin == (cable, number));
             if !is_planned {
                 task.losses.push(Loss {
                     worker,
@@ -267,11 +290,17 @@ impl Blames {
     pub fn check_resent(&mut self) {
         for (attempt, cable) in self.resent.drain(..) {
             let worker = &self.workers[self.nodes[&cable] as usize];
+            if worker.is_lost || worker.is_aside {
+                continue;
+            }
+            let task = &mut self.tasks[attempt.task as usize];
             oracle!(
                 "attempts",
-                worker.is_lost || worker.is_aside,
+                self.plan.duplicates && task.twin.is_none() && task.losses.is_empty(),
                 "{attempt} is sent while the one before is at a worker that is well"
             );
+            task.twin = Some((cable, attempt.number - 1));
+            task.duplicates += 1;
         }
     }
 
@@ -333,9 +362,11 @@ impl Blames {
             if is_early || !is_alone || !self.plan.has_only(&GENTLE) {
                 continue;
             }
+            let kills = self.plan.attempts_max as usize;
+            let kills = kills..=kills + task.duplicates;
             oracle!(
                 "given-up",
-                task.is_given_up && task.kills.len() == self.plan.attempts_max as usize,
+                task.is_given_up && kills.contains(&task.kills.len()),
                 "task {poison} has killed {} of {} workers",
                 task.kills.len(),
                 self.plan.attempts_max

@@ -157,6 +157,13 @@ impl Ledger {
         }
     }
 
+    /// How many of the attempts that a worker holds wait there, and could wait elsewhere.
+    pub fn surplus(&self, worker: u32) -> usize {
+        let cable = self.latest[&worker];
+        self.blames
+            .surplus(cable, self.wires[&cable].at_head.keys())
+    }
+
     /// Whatever was sent again had a reason.
     pub fn check_resent(&mut self) {
         self.blames.check_resent();

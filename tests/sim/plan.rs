@@ -47,6 +47,8 @@ pub struct Plan {
     /// A stopped session's attempts leave their threads at once.
     pub stops_early: bool,
     pub attempts_max: u32,
+    /// Late attempts are made twice, and waiting ones handed back.
+    pub duplicates: bool,
     /// How long a worker that is told to end lets its kernels run.
     pub grace: Duration,
     pub kinds: Vec<Kind>,
@@ -114,6 +116,7 @@ impl Plan {
             turn_us: logarithmic(rng, 2, 500),
             cut_percent: rng.below(60),
             stops_early: rng.chance(50),
+            duplicates: rng.chance(70),
             kinds,
             fault_gap_us: work_us / (1 + rng.below(8)),
             calm: Time::from_micros(calm_us),

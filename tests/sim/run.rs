@@ -7,7 +7,7 @@
 
 use teamster::frame::Side;
 use teamster::head::{Head, HeadConfig};
-use teamster::limits::{DOUBTS_MAX, LOST_AFTER, OUTPUT_BYTES_MAX};
+use teamster::limits::{DOUBTS_MAX, LATE_AFTER_MIN, LOST_AFTER, OUTPUT_BYTES_MAX};
 use teamster::role::Exit;
 use teamster::time::{Duration, Time};
 use teamster::worker::{Worker, WorkerConfig};
@@ -78,6 +78,7 @@ impl Run {
         config.give_up = plan.give_up;
         config.seed = plan.seed;
         config.attempts_max = plan.attempts_max;
+        config.duplicates = plan.duplicates;
         let job = Job::new(plan.tasks.clone(), plan.text_bytes);
         let head = Node {
             role: Head::new(config, job),
@@ -332,6 +333,9 @@ impl Run {
                 "worker {worker} has nothing to do, and there is work: {counts:?}"
             );
         }
+        if !has_task && self.world.plan.duplicates {
+            self.check_tail();
+        }
         let workers = 0..self.world.plan.workers as u32;
         let at_living: u32 = workers
             .filter(|&worker| !head.is_lost(worker))
@@ -351,6 +355,40 @@ impl Run {
             "{} outcomes wait for nothing",
             counts.answered
         );
+    }
+
+    /// While a worker is idle, what waits at another is asked back, and what is late is made twice.
+    fn check_tail(&self) {
+        let (head, now) = (&self.head.role, self.world.now);
+        let scheduler = head.scheduler();
+        let workers = 0..self.world.plan.workers as u32;
+        let is_idle = |worker: &u32| head.is_usable(*worker) && scheduler.held_tasks(*worker) == 0;
+        let Some(idle) = workers.clone().find(is_idle) else {
+            return;
+        };
+        let asked: u32 = workers
+            .clone()
+            .map(|worker| scheduler.recalled(worker))
+            .sum();
+        for worker in workers.filter(|worker| head.credit(*worker).is_some()) {
+            let surplus = self.world.ledger.surplus(worker);
+            oracle!(
+                "tail",
+                asked > 0 || surplus == 0 || head.is_lost(worker) || head.is_probed(worker),
+                "worker {idle} is idle, {worker} has {surplus} that wait, none is asked back"
+            );
+            let typical = scheduler
+                .typical_run()
+                .unwrap_or(Duration::from_secs(86_400));
+            let late_after = (typical * 3 / 2).max(LATE_AFTER_MIN);
+            let is_late =
+                |(.., since): (u64, usize, Time)| worker != idle && now >= since + late_after;
+            oracle!(
+                "tail",
+                !scheduler.longest_held(worker).is_some_and(is_late),
+                "worker {idle} is idle, and what {worker} has is late"
+            );
+        }
     }
 
     fn delivered(&self) -> usize {

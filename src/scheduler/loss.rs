@@ -1,0 +1,107 @@
+//! What becomes of a lost worker's attempts.
+//!
+//! What it is: how tasks come back from a worker that is silent or gone, and what that costs them.
+//! What it is not: the rule of who is to blame (`blame.rs`).
+//!
+//! Invariant: no attempt of a worker whose session is over is counted anywhere.
+
+use super::Scheduler;
+use crate::frame::Status;
+use crate::payload::Payload;
+
+/// How a worker was lost.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss<'a> {
+    /// It said so before: nobody is to blame.
+    Planned,
+    /// It was not expected.
+    Unplanned {
+        /// How many attempts it runs at once.
+        slots: u32,
+        /// Who it was and how it ended, for the record.
+        cause: &'a str,
+    },
+}
+
+impl Scheduler {
+    /// The worker is silent: its tasks are ready again, though it may still answer them. Returns how
+    /// many they were.
+    pub fn take_back(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
+        let seat = &mut self.seats[worker as usize];
+        // With two attempts at once it may be blamed for its last loss beside others; not given up.
+        let is_alone = seat.is_taken_whole || self.attempts_max == 1;
+        let mut tasks = std::mem::take(&mut seat.sent);
+        tasks.retain(|&task| self.table.is_at(task, worker));
+        for &task in &tasks {
+            let entry = self.table.get(task).expect("it is in flight");
+            seat.make_orphan(task, entry);
+        }
+        if self.reserved == Some(worker) {
+            self.reserved = None;
+        }
+        let twins = self.end_twins(worker);
+        self.blame(worker, tasks.iter().chain(&twins), loss);
+        for &task in &tasks {
+            let entry = self.table.get(task).expect("it is in flight");
+            match entry.blame.verdict(self.attempts_max) {
+                Some(reason) if is_alone => {
+                    let reason = Payload::from(reason.as_bytes());
+                    self.settle(task, worker, Status::Failed, reason);
+                }
+                _ => self.make_ready(task),
+            }
+        }
+        tasks.len()
+    }
+
+    /// The worker's session is over: its tasks are ready again and it will answer none. Returns how
+    /// many they were.
+    pub fn end_session(&mut self, worker: u32, loss: &Loss<'_>) -> usize {
+        let count = self.take_back(worker, loss);
+        self.seats[worker as usize].end_session();
+        count
+    }
+
+    /// The worker has been alive all the time: what its latest loss blamed on tasks is taken back.
+    pub fn forgive(&mut self, worker: u32) {
+        for task in std::mem::take(&mut self.seats[worker as usize].blamed) {
+            let Some(entry) = self.table.get_mut(task) else {
+                continue;
+            };
+            entry.blame.forgive(worker);
+            self.queue_anew(task);
+        }
+    }
+
+    /// The worker's process is another than the one that was lost: what was blamed stays.
+    pub fn convict(&mut self, worker: u32) {
+        self.seats[worker as usize].blamed.clear();
+    }
+
+    /// Notes a loss of `worker` with all open tasks it may have been running.
+    fn blame<'a>(
+        &mut self,
+        worker: u32,
+        tasks: impl Iterator<Item = &'a u64> + Clone,
+        loss: &Loss<'_>,
+    ) {
+        let Loss::Unplanned { slots, cause } = loss else {
+            return;
+        };
+        let is_certain = tasks.clone().count() <= *slots as usize;
+        for &task in tasks {
+            let entry = self.table.get_mut(task).expect("it is open");
+            entry.blame.add(worker, is_certain, cause);
+            self.seats[worker as usize].blamed.push(task);
+            self.queue_anew(task);
+        }
+    }
+
+    /// What is blamed on a task has changed, and with it its place among those that wait.
+    fn queue_anew(&mut self, task: u64) {
+        if self.waiting.remove(task) {
+            let entry = self.table.get(task).expect("it waits");
+            self.waiting.add(task, &entry.blame, self.attempts_max);
+        }
+    }
+}
