@@ -1,4 +1,4 @@
-//! What must hold of the wire for any bytes at all.
+//! What must hold of the wire and of a journal for any bytes at all.
 //!
 //! What it is: the bodies of the fuzz targets in `fuzz/`, one function each; `tests/seeds.rs` runs
 //! them under plain `cargo test`, and the other tests of the wire share their checks. What it is
@@ -6,6 +6,7 @@
 //!
 //! Invariant: a body returns for every input, or it has found a bug.
 
+mod journal;
 mod roles;
 
 use byteorder::{BigEndian, ByteOrder};
@@ -13,6 +14,7 @@ use byteorder::{BigEndian, ByteOrder};
 use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, Side, opening};
 use crate::rng::SplitMix64;
 
+pub use journal::journal;
 pub use roles::roles;
 
 /// Longest payload here: short enough that fuzzing reaches both sides of the limit.
@@ -129,15 +131,19 @@ impl Trace {
     }
 }
 
-/// A byte example of `docs/PROTOCOL.md`: `side` sends `frame` as the bytes in `hex`, where
-/// everything in a line after two spaces is a remark.
-pub fn example(side: Side, frame: Frame<'_>, hex: &str) {
-    let bytes: Vec<u8> = hex
-        .lines()
+/// The bytes of an example on a page in `docs/`, where everything in a line after two spaces is a
+/// remark.
+pub fn bytes(hex: &str) -> Vec<u8> {
+    hex.lines()
         .flat_map(|line| line.trim().split("  ").next().unwrap_or("").split(' '))
         .filter(|digits| !digits.is_empty())
         .map(|digits| u8::from_str_radix(digits, 16).expect("two hexadecimal digits"))
-        .collect();
+        .collect()
+}
+
+/// A byte example of `docs/PROTOCOL.md`: `side` sends `frame` as the bytes in `hex`.
+pub fn example(side: Side, frame: Frame<'_>, hex: &str) {
+    let bytes = bytes(hex);
     let mut encoded = Vec::new();
     frame.encode(&mut encoded);
     assert_eq!(encoded, bytes);

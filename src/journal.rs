@@ -1,4 +1,4 @@
-//! The journal: what its bytes mean.
+//! The journal: what its bytes mean. `docs/JOURNAL.md` is its page.
 //!
 //! What it is: the header that says whose journal it is, the records, their encoding and their strict
 //! decoding. What it is not: a file or a thread (the recorder has them), or a judge of whether an
@@ -71,6 +71,11 @@ mod field {
     pub const AT: Range<usize> = 16..24;
     pub const MARK_END: usize = 24;
 }
+
+/// Runs the byte examples of the page, so that it cannot drift from the code.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/JOURNAL.md")]
+pub struct JournalPage;
 
 /// Whose journal it is: equal for equal jobs, whatever the time and the workers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,6 +40,14 @@ fn roles() {
     }
 }
 
+#[test]
+fn journal() {
+    for (name, bytes) in seeds("journal") {
+        eprintln!("{name}");
+        fuzzing::journal(&bytes);
+    }
+}
+
 /// The committed seeds of a target, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

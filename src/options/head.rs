@@ -299,7 +299,7 @@ fn result_flags() -> Vec<Flag> {
             "sync-ms",
             "MS",
             format!(
-                "sync it within so long of an outcome (default {})",
+                "sync an outcome within so long (default {})",
                 SYNC_DEFAULT.as_millis()
             ),
         ),

@@ -198,7 +198,6 @@ mod tests {
     use crate::frame::Status;
     use crate::journal::{Outcome, Record, encode};
     use crate::recorder::Reader;
-    use std::io::Cursor;
     use std::sync::mpsc::{self, Receiver, Sender};
 
     /// Where the journal begins.
@@ -309,7 +308,7 @@ mod tests {
 
     /// The tasks and marks of a journal without header.
     fn read(bytes: &[u8]) -> Vec<String> {
-        let mut reader = Reader::new(Cursor::new(bytes), 0);
+        let mut reader = Reader::of_bytes(bytes);
         let mut read = Vec::new();
         while let Some(record) = reader.read().unwrap() {
             read.push(match record {
@@ -400,7 +399,7 @@ mod tests {
                 let _ = bench.answers.send(Ok(()));
                 bench.close()
             };
-            let mut reader = Reader::new(Cursor::new(&bytes), 0);
+            let mut reader = Reader::of_bytes(&bytes);
             while reader.read().unwrap().is_some() {}
             assert!(result.is_ok() || bytes.len() == room, "{room}");
         }

@@ -7,7 +7,7 @@
 //! length claims. What it yields is a prefix of what was recorded, whatever has become of the bytes.
 
 use std::fmt;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use crate::journal::{FIXED_BYTES_MAX, MARK_BYTES, Mark, PREFIX_BYTES, Record, body_bytes};
 use crate::limits::{PAYLOAD_BYTES_MAX, READ_BUFFER_BYTES};
@@ -64,6 +64,13 @@ pub struct Reader<R> {
     /// The record that was read last.
     record: Vec<u8>,
     end: End,
+}
+
+impl<'a> Reader<Cursor<&'a [u8]>> {
+    /// Reads records from memory; offsets are those in `bytes`.
+    pub fn of_bytes(bytes: &'a [u8]) -> Self {
+        Reader::new(Cursor::new(bytes), 0)
+    }
 }
 
 impl<R: Read + Seek> Reader<R> {
@@ -165,7 +172,6 @@ mod tests {
     use super::*;
     use crate::frame::Status;
     use crate::journal::{Outcome, encode};
-    use std::io::Cursor;
 
     const HEADER_BYTES: u64 = 100;
 
@@ -373,7 +379,7 @@ mod tests {
         assert!(reader.record.capacity() < 1 << 16);
         let too_long = (BODY_BYTES_MAX as u32 + 1).to_be_bytes();
         let bytes = [&too_long[..], &[0; 1000]].concat();
-        let mut reader = Reader::new(Cursor::new(bytes), 0);
+        let mut reader = Reader::of_bytes(&bytes);
         assert!(reader.read().unwrap().is_none());
         assert_eq!(reader.record.len(), PREFIX_BYTES, "nothing of it was read");
     }
