@@ -1,21 +1,26 @@
 //! The pool's queue: which attempts a free thread runs next.
 //!
 //! What it is: one lane per session, served in turn, with the rules for how many attempts a thread
-//! takes at once and when a lane must wait. What it is not: threads or locks; the pool keeps it under
-//! its one lock, the simulator runs it as it is.
+//! takes at once, when a lane must wait, and when to look who runs for too long; what a thread has
+//! taken is in its [`Slot`]. What it is not: threads or locks; the pool keeps both under its own,
+//! the simulator runs them as they are.
 //!
 //! Invariants: a lane's attempts are taken in the order in which they came; nothing is taken from a
-//! lane that is paused or has [`FINISHED_BYTES_MAX`] waiting to be taken, so that outputs of a session
-//! are bounded however fast its kernel and however slow its head.
+//! lane that is paused or has [`FINISHED_BYTES_MAX`] waiting to be taken, so that outputs of a
+//! session are bounded however fast its kernel and however slow its head.
+
+mod slot;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::kernel::Kernel;
-use crate::limits::{CHUNK_TIME, FINISHED_BYTES_MAX};
+use crate::limits::{CHUNK_TIME, FINISHED_BYTES_MAX, STOPPED_AFTER};
 use crate::payload::Payload;
-use crate::role::{Attempt, ConnId};
-use crate::time::Duration;
+use crate::role::{Attempt, Completion, ConnId};
+use crate::time::{Duration, Time};
+
+pub use slot::{Check, Slot};
 
 /// An attempt that waits for a thread.
 #[derive(Debug)]
@@ -32,11 +37,15 @@ pub struct Lanes {
     lanes: Vec<Lane>,
     /// Whose turn it is.
     turn: usize,
+    /// When an attempt could be overdue at the earliest. None while none has a timeout.
+    next_check: Option<Time>,
 }
 
 struct Lane {
     conn: ConnId,
     kernel: Arc<dyn Kernel>,
+    /// How long an attempt may run.
+    timeout: Option<Duration>,
     queue: VecDeque<Job>,
     paused: bool,
     finished_bytes: usize,
@@ -50,8 +59,8 @@ impl Lane {
     }
 
     /// How many attempts a thread takes: its share of what waits, and no more than run in
-    /// `CHUNK_TIME`. One lock per attempt would cost a third of the throughput; a longer chunk would
-    /// hold finished results back.
+    /// `CHUNK_TIME`. One lock per attempt would cost a third of the throughput; a longer chunk
+    /// would hold finished results back.
     fn chunk(&self, threads: usize) -> usize {
         let share = self.queue.len().div_ceil(threads);
         let in_time = CHUNK_TIME.as_nanos() as u64 / self.run_ns_mean.max(1);
@@ -63,11 +72,12 @@ impl Lane {
 
 impl Lanes {
     /// Opens the lane of a session.
-    pub fn open(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>) {
+    pub fn open(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>) {
         assert!(self.find(conn).is_none(), "session {conn} prepared twice");
         self.lanes.push(Lane {
             conn,
             kernel,
+            timeout,
             queue: VecDeque::new(),
             paused: false,
             finished_bytes: 0,
@@ -91,21 +101,21 @@ impl Lanes {
             .map_or(VecDeque::new(), |lane| std::mem::take(&mut lane.queue))
     }
 
-    /// Puts attempts that were taken and did not start back to the front of a session's lane; drops
-    /// them if it is closed.
-    pub fn give_back(&mut self, conn: ConnId, jobs: impl DoubleEndedIterator<Item = Job>) {
-        if let Some(lane) = self.find(conn) {
-            jobs.rev().for_each(|job| lane.queue.push_front(job));
-        }
+    /// Takes out one attempt that waits in a session's lane.
+    pub fn take_back(&mut self, conn: ConnId, attempt: Attempt) -> Option<Job> {
+        remove(&mut self.find(conn)?.queue, attempt)
     }
 
     /// Appends an attempt to its session's lane.
     ///
     /// # Panics
     /// If the session has none: the role submits only what it prepared.
-    pub fn push(&mut self, conn: ConnId, job: Job) {
+    pub fn push(&mut self, conn: ConnId, job: Job, now: Time) {
         let lane = self.find(conn).expect("the session was prepared");
         lane.queue.push_back(job);
+        if let Some(timeout) = lane.timeout {
+            self.check_at(Some(now + timeout));
+        }
     }
 
     /// Lets a lane wait, or go on.
@@ -115,13 +125,9 @@ impl Lanes {
         }
     }
 
-    /// Moves the next attempts for one of `threads` threads into `jobs`, all of one session; says
-    /// which, and what they run.
-    pub fn take(
-        &mut self,
-        threads: usize,
-        jobs: &mut Vec<Job>,
-    ) -> Option<(ConnId, Arc<dyn Kernel>)> {
+    /// Moves the next attempts for one of `threads` threads into its slot, all of one session; says
+    /// what they run.
+    pub fn take(&mut self, threads: usize, slot: &mut Slot) -> Option<Arc<dyn Kernel>> {
         let count = self.lanes.len();
         let index = (0..count)
             .map(|i| (self.turn + i) % count)
@@ -129,8 +135,8 @@ impl Lanes {
         self.turn = index + 1;
         let lane = &mut self.lanes[index];
         let chunk = lane.chunk(threads);
-        jobs.extend(lane.queue.drain(..chunk));
-        Some((lane.conn, Arc::clone(&lane.kernel)))
+        slot.load(lane.conn, lane.timeout, lane.queue.drain(..chunk));
+        Some(Arc::clone(&lane.kernel))
     }
 
     /// Whether [`Lanes::take`] would find something.
@@ -138,14 +144,63 @@ impl Lanes {
         self.lanes.iter().any(Lane::is_runnable)
     }
 
-    /// So many attempts of a session finished after running for `elapsed` in all, with outputs of
-    /// `bytes` that wait to be taken.
-    pub fn finished(&mut self, conn: ConnId, count: usize, elapsed: Duration, bytes: usize) {
-        if let Some(lane) = self.find(conn) {
-            lane.finished_bytes += bytes;
-            let mean = elapsed.as_nanos() as u64 / count.max(1) as u64;
-            lane.run_ns_mean = (lane.run_ns_mean + mean) / 2;
+    /// Empties a slot: what it has finished waits in `finished` to be taken, what it has not
+    /// started goes back to the front of its lane. Of a closed lane the latter is dropped.
+    pub fn collect(&mut self, slot: &mut Slot, finished: &mut Vec<Completion>) {
+        let run = std::mem::take(&mut slot.run);
+        let rest = std::mem::take(&mut slot.waiting);
+        if let Some(lane) = slot.conn().and_then(|conn| self.find(conn)) {
+            rest.into_iter()
+                .rev()
+                .for_each(|job| lane.queue.push_front(job));
+            let outputs = slot.done.iter().map(|done| done.output.len());
+            lane.finished_bytes += outputs.sum::<usize>();
+            if !slot.done.is_empty() {
+                let mean = run.as_nanos() as u64 / slot.done.len() as u64;
+                lane.run_ns_mean = (lane.run_ns_mean + mean) / 2;
+            }
         }
+        finished.append(&mut slot.done);
+    }
+
+    /// When the slots must be checked. It is no tick: what begins after a check cannot be overdue
+    /// before its timeout has passed since then, and without timeouts there are no checks.
+    pub fn next_check(&self) -> Option<Time> {
+        self.next_check
+    }
+
+    /// Begins a check if one is due: says by how much, and wants [`Lanes::check`] for each slot.
+    pub fn begin_check(&mut self, now: Time) -> Option<Duration> {
+        let due = self.next_check.filter(|&at| at <= now)?;
+        let lanes = self.lanes.iter().filter(|lane| !lane.queue.is_empty());
+        let timeout = lanes.filter_map(|lane| lane.timeout).min();
+        self.next_check = timeout.map(|timeout| now + timeout);
+        Some(now.since(due))
+    }
+
+    /// Holds what a slot runs against the time, in a check that comes so `late`. A slot that hangs
+    /// is emptied.
+    pub fn check(
+        &mut self,
+        slot: &mut Slot,
+        late: Duration,
+        now: Time,
+        finished: &mut Vec<Completion>,
+    ) -> Check {
+        if late > STOPPED_AFTER {
+            // This process was stopped, and its kernels were, too.
+            slot.extend(late);
+        }
+        let check = slot.check(now);
+        if let Check::Hung(_) = check {
+            self.collect(slot, finished);
+        }
+        self.check_at(slot.next_check(now));
+        check
+    }
+
+    fn check_at(&mut self, at: Option<Time>) {
+        self.next_check = self.next_check.into_iter().chain(at).min();
     }
 
     /// All finished outputs have been taken.
@@ -160,9 +215,15 @@ impl Lanes {
     }
 }
 
+fn remove(queue: &mut VecDeque<Job>, attempt: Attempt) -> Option<Job> {
+    let index = queue.iter().position(|job| job.attempt == attempt)?;
+    queue.remove(index)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Status;
     use crate::kernel::{KernelError, Stop};
 
     struct Nothing;
@@ -184,20 +245,32 @@ mod tests {
         let mut lanes = Lanes::default();
         for (slot, &count) in counts.iter().enumerate() {
             let conn = conn(slot as u32);
-            lanes.open(conn, Arc::new(Nothing));
+            lanes.open(conn, Arc::new(Nothing), None);
             for task in 0..count {
                 let attempt = Attempt { task, number: 1 };
                 let input = Payload::EMPTY;
-                lanes.push(conn, Job { attempt, input });
+                lanes.push(conn, Job { attempt, input }, Time::ZERO);
             }
         }
         lanes
     }
 
+    /// Takes a chunk out for good: whose, and which tasks.
     fn take(lanes: &mut Lanes, threads: usize) -> Option<(u32, Vec<u64>)> {
-        let mut jobs = Vec::new();
-        let (conn, _) = lanes.take(threads, &mut jobs)?;
-        Some((conn.slot, jobs.iter().map(|job| job.attempt.task).collect()))
+        let mut slot = Slot::default();
+        lanes.take(threads, &mut slot)?;
+        let tasks = slot.waiting.iter().map(|job| job.attempt.task);
+        Some((slot.conn().unwrap().slot, tasks.collect()))
+    }
+
+    /// A thread takes one attempt, which runs for `run`, and gives the rest back.
+    fn run_one(lanes: &mut Lanes, run: Duration, output_bytes: usize) {
+        let mut slot = Slot::default();
+        lanes.take(1, &mut slot).unwrap();
+        slot.begin(Time::ZERO).unwrap();
+        let output = Payload::from(&vec![0; output_bytes][..]);
+        slot.end(Status::Done, output, Time::ZERO + run);
+        lanes.collect(&mut slot, &mut Vec::new());
     }
 
     #[test]
@@ -211,19 +284,16 @@ mod tests {
 
     #[test]
     fn short_attempts_are_taken_together_and_shared_among_threads() {
-        let mut lanes = lanes(&[100]);
+        let mut lanes = lanes(&[180]);
         assert_eq!(
             take(&mut lanes, 2),
             Some((0, vec![0])),
             "nothing is known yet"
         );
-        for _ in 0..40 {
-            lanes.finished(conn(0), 1, Duration::from_nanos(50), 0);
-        }
-        assert_eq!(take(&mut lanes, 3).unwrap().1.len(), 33);
-        for _ in 0..40 {
-            lanes.finished(conn(0), 1, CHUNK_TIME / 10, 0);
-        }
+        (0..40).for_each(|_| run_one(&mut lanes, Duration::ZERO, 0));
+        let (_, tasks) = take(&mut lanes, 3).unwrap();
+        assert_eq!(tasks, Vec::from_iter(41..88), "a third of 139");
+        (0..40).for_each(|_| run_one(&mut lanes, CHUNK_TIME / 10, 0));
         assert_eq!(take(&mut lanes, 1).unwrap().1.len(), 10);
     }
 
@@ -234,7 +304,7 @@ mod tests {
         assert_eq!(take(&mut lanes, 1), None);
         lanes.pause(conn(0), false);
         assert!(take(&mut lanes, 1).is_some());
-        lanes.finished(conn(0), 1, Duration::ZERO, FINISHED_BYTES_MAX);
+        run_one(&mut lanes, Duration::ZERO, FINISHED_BYTES_MAX);
         assert!(!lanes.is_runnable());
         lanes.taken();
         assert!(lanes.is_runnable());

@@ -34,6 +34,9 @@ pub const OUTBOX_BYTES_LOW: usize = 256 << 10;
 /// Output bytes finished in the pool and not yet taken by the reactor, per session; at it the pool
 /// starts no further attempt of that session.
 pub const FINISHED_BYTES_MAX: usize = 1 << 20;
+/// A kernel whose time is over must return within this once it is asked to stop; otherwise its
+/// thread is written off.
+pub const STOP_GRACE: Duration = Duration::from_secs(1);
 /// A pool thread takes no more attempts at once than run in this time.
 pub const CHUNK_TIME: Duration = Duration::from_millis(1);
 /// Connections a worker serves at once.

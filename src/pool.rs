@@ -1,11 +1,13 @@
 //! The fixed threads that compute.
 //!
-//! What it is: `slots` threads over one [`Lanes`] under one lock; work goes in and results come out
-//! in batches. What it is not: a judge of who waits for a result; that is the role's.
+//! What it is: `slots` threads over one [`Lanes`] under one lock, each with a [`Slot`] under a lock
+//! of its own; work goes in and results come out in batches. What it is not: a judge of who waits
+//! for a result; that is the role's.
 //!
-//! Invariants: the reactor is woken once per change of the finished list from empty to non-empty; no
-//! thread holds the lock while a kernel runs; a panic in a kernel is a failed outcome and nothing
-//! else.
+//! Invariants: the reactor is woken once per change of what it has to take from nothing to
+//! something; no thread holds a lock while a kernel runs; a slot's lock is taken after the common
+//! one, never before; a stop is raised and lowered under its slot's lock, so that it never meets
+//! another attempt. A panic in a kernel is a failed outcome and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,12 +18,13 @@ use mio::Waker;
 
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
-use crate::lanes::{Job, Lanes};
+use crate::lanes::{Check, Job, Lanes, Slot};
 use crate::limits::CHUNK_TIME;
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
+use crate::time::Time;
 
-/// What the reactor tells the pool, once per turn.
+/// What the reactor tells the pool.
 pub enum Command {
     /// A session will submit attempts of this kernel, each of which may take so long.
     Prepare(ConnId, Arc<dyn Kernel>, Option<Duration>),
@@ -37,10 +40,27 @@ pub enum Command {
     Revoke(ConnId),
 }
 
+/// What the pool tells the reactor.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// Attempts that were answered.
+    pub finished: Vec<Completion>,
+    /// Each time another number of threads compute: how many, and the attempt that took one along.
+    pub slots: Vec<(u16, Option<Attempt>)>,
+}
+
+impl Reports {
+    fn is_empty(&self) -> bool {
+        self.finished.is_empty() && self.slots.is_empty()
+    }
+}
+
 /// A fixed number of threads. They end when it is dropped, each after the kernel it runs; a kernel
 /// that never ends does not hold the caller.
 pub struct Pool {
     shared: Arc<Shared>,
+    /// What the lanes said last.
+    next_check: Option<Time>,
 }
 
 struct Shared {
@@ -49,14 +69,22 @@ struct Shared {
     work: Condvar,
     waker: Arc<Waker>,
     /// One per thread.
-    stops: Vec<Stop>,
+    threads: Vec<Thread>,
+    /// Where the time of the slots begins.
+    epoch: Instant,
+}
+
+#[derive(Default)]
+struct Thread {
+    slot: Mutex<Slot>,
+    stop: Stop,
 }
 
 struct State {
     lanes: Lanes,
-    finished: Vec<Completion>,
-    /// Whose attempts each thread runs.
-    running: Vec<Option<ConnId>>,
+    reports: Reports,
+    /// Threads that compute: all but those whose kernel does not return.
+    usable: usize,
     idle: usize,
     closing: bool,
 }
@@ -71,159 +99,143 @@ impl Pool {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 lanes: Lanes::default(),
-                finished: Vec::new(),
-                running: vec![None; slots],
+                reports: Reports::default(),
+                usable: slots,
                 idle: 0,
                 closing: false,
             }),
             work: Condvar::new(),
             waker,
-            stops: (0..slots).map(|_| Stop::new()).collect(),
+            threads: (0..slots).map(|_| Thread::default()).collect(),
+            epoch: Instant::now(),
         });
-        let pool = Pool { shared };
-        for slot in 0..slots {
+        let pool = Pool {
+            shared,
+            next_check: None,
+        };
+        for index in 0..slots {
             let shared = Arc::clone(&pool.shared);
             thread::Builder::new()
-                .name(format!("slot-{slot}"))
-                .spawn(move || shared.work(slot))?;
+                .name(format!("slot-{index}"))
+                .spawn(move || shared.work(&shared.threads[index]))?;
         }
         Ok(pool)
     }
 
     /// Carries out a turn's commands under one lock.
-    pub fn apply(&self, commands: &mut Vec<Command>) {
+    pub fn apply(&mut self, commands: &mut Vec<Command>, now: Instant) {
         if commands.is_empty() {
             return;
         }
-        let mut state = self.shared.lock();
+        let shared = &*self.shared;
+        let now = shared.time(now);
+        let mut state = shared.lock();
+        let was_empty = state.reports.is_empty();
         for command in commands.drain(..) {
             match command {
-                Command::Prepare(conn, kernel, _) => state.lanes.open(conn, kernel),
-                Command::Submit(conn, job) => state.lanes.push(conn, job),
+                Command::Prepare(conn, kernel, timeout) => state.lanes.open(conn, kernel, timeout),
+                Command::Submit(conn, job) => state.lanes.push(conn, job, now),
                 Command::Pause(conn, paused) => state.lanes.pause(conn, paused),
-                Command::Cancel(..) => {}
-                Command::Recall(conn) => self.recall(conn, &mut state),
-                Command::Revoke(conn) => {
-                    state.lanes.close(conn);
-                    for (slot, running) in state.running.iter().enumerate() {
-                        if *running == Some(conn) {
-                            self.shared.stops[slot].set(true);
-                        }
-                    }
+                Command::Recall(conn) => shared.recall(conn, &mut state),
+                Command::Cancel(conn, attempt, running) => {
+                    shared.cancel(conn, attempt, running, &mut state);
                 }
+                Command::Revoke(conn) => shared.revoke(conn, &mut state),
             }
         }
-        self.shared.wake_one(&state);
+        self.next_check = state.lanes.next_check();
+        if was_empty {
+            shared.wake_reactor(&state.reports);
+        }
+        shared.wake_one(&state);
     }
 
-    fn recall(&self, conn: ConnId, state: &mut State) {
-        let was_empty = state.finished.is_empty();
-        for Job { attempt, input } in state.lanes.recall(conn) {
-            let returned = Completion::returned(conn, attempt, input.len(), "it did not start");
-            state.finished.push(returned);
-        }
-        if was_empty && !state.finished.is_empty() {
-            // See `Mailbox::post`.
-            let _ = self.shared.waker.wake();
-        }
+    /// When [`Pool::take`] must be called at the latest.
+    pub fn next_check(&self) -> Option<Instant> {
+        let since_epoch = self.next_check?.since(Time::ZERO);
+        Some(self.shared.epoch + since_epoch)
     }
 
-    /// Swaps the finished attempts into `finished`, which must be empty.
-    pub fn take(&self, finished: &mut Vec<Completion>) {
-        debug_assert!(finished.is_empty());
+    /// Checks how long kernels have run, if it is time to, and swaps what there is to report into
+    /// `reports`, which must be empty.
+    pub fn take(&mut self, reports: &mut Reports, now: Instant) {
+        debug_assert!(reports.is_empty());
         let mut state = self.shared.lock();
-        if state.finished.is_empty() {
-            return;
+        self.shared.check(self.shared.time(now), &mut state);
+        self.next_check = state.lanes.next_check();
+        if !state.reports.is_empty() {
+            std::mem::swap(&mut state.reports, reports);
+            state.lanes.taken();
+            self.shared.wake_one(&state);
         }
-        std::mem::swap(&mut state.finished, finished);
-        state.lanes.taken();
-        self.shared.wake_one(&state);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.lock().closing = true;
-        self.shared.stops.iter().for_each(|stop| stop.set(true));
+        for thread in &self.shared.threads {
+            thread.slot().abandon();
+            thread.stop.set(true);
+        }
         self.shared.work.notify_all();
+    }
+}
+
+impl Thread {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// An attempt comes back without having run.
+    fn give_back(&mut self, conn: ConnId, Job { attempt, input }: Job) {
+        let returned = Completion::returned(conn, attempt, input.len(), "it did not start");
+        self.reports.finished.push(returned);
+    }
+
+    fn change_usable(&mut self, usable: usize, hung: Option<Attempt>) {
+        self.usable = usable;
+        self.reports.slots.push((usable as u16, hung));
     }
 }
 
 impl Shared {
     /// The life of one thread.
-    fn work(&self, slot: usize) {
-        let mut jobs = Vec::new();
-        let mut done = Vec::new();
-        let mut output = Vec::new();
-        while let Some((conn, kernel)) = self.next(slot, &mut jobs) {
-            let mut batch = Batch::new(conn);
-            let mut chunk = jobs.drain(..);
-            // The rest of a revoked session's chunk has no one to go to; that of one which takes
-            // longer than expected is for whichever thread comes next.
-            while !self.stops[slot].is_raised()
-                && batch.age() < CHUNK_TIME
-                && let Some(job) = chunk.next()
-            {
-                let (result, run) = self.run(slot, &*kernel, conn, &job, &mut output, &batch);
-                batch.add(&result, run);
-                done.push(result);
+    fn work(&self, thread: &Thread) {
+        let mut buffer = Vec::new();
+        while let Some(kernel) = self.next(thread) {
+            let begun = self.time(Instant::now());
+            let mut job = thread.slot().begin(begun);
+            while let Some(Job { input, .. }) = job {
+                let (status, output) = run(&*kernel, &input, &thread.stop, &mut buffer);
+                // One clock reading serves as this end and the next beginning.
+                let now = self.time(Instant::now());
+                let mut slot = thread.slot();
+                slot.end(status, output, now);
+                thread.stop.set(false);
+                // The rest of a chunk that takes longer than expected is for whoever comes next.
+                job = match now.since(begun) < CHUNK_TIME {
+                    true => slot.begin(now),
+                    false => None,
+                };
             }
-            self.publish(&mut done, chunk, &batch);
+            self.publish(thread);
         }
     }
 
-    /// Runs one attempt; says how long it took as well.
-    fn run(
-        &self,
-        slot: usize,
-        kernel: &dyn Kernel,
-        conn: ConnId,
-        job: &Job,
-        output: &mut Vec<u8>,
-        batch: &Batch,
-    ) -> (Completion, Duration) {
-        output.clear();
-        let stop = &self.stops[slot];
-        let result = catch_unwind(AssertUnwindSafe(|| kernel.run(&job.input, stop, output)));
-        let run = batch.last.elapsed();
-        let (status, output) = match result {
-            Ok(Ok(())) => (Status::Done, Payload::from(&output[..])),
-            Ok(Err(KernelError::Failed(error))) => {
-                (Status::Failed, Payload::from(cut(&error).as_bytes()))
-            }
-            Ok(Err(KernelError::Host(error))) => {
-                (Status::Returned, Payload::from(cut(&error).as_bytes()))
-            }
-            Err(panic) => {
-                let error = format!("the kernel panicked: {}", panic_text(&*panic));
-                (Status::Failed, Payload::from(cut(&error).as_bytes()))
-            }
-        };
-        let completion = Completion {
-            conn,
-            attempt: job.attempt,
-            status,
-            output,
-            input_bytes: job.input.len() as u32,
-            run_us: u32::try_from(run.as_micros()).unwrap_or(u32::MAX),
-        };
-        (completion, run)
-    }
-
     /// Waits for the next chunk; `None` when the pool closes.
-    fn next(&self, slot: usize, jobs: &mut Vec<Job>) -> Option<(ConnId, Arc<dyn Kernel>)> {
+    fn next(&self, thread: &Thread) -> Option<Arc<dyn Kernel>> {
         let mut state = self.lock();
-        state.running[slot] = None;
         loop {
             if state.closing {
                 return None;
             }
-            let threads = self.stops.len();
-            if let Some((conn, kernel)) = state.lanes.take(threads, jobs) {
-                state.running[slot] = Some(conn);
-                self.stops[slot].set(false);
+            let threads = state.usable;
+            if let Some(kernel) = state.lanes.take(threads, &mut thread.slot()) {
                 self.wake_one(&state);
-                return Some((conn, kernel));
+                return Some(kernel);
             }
             state.idle += 1;
             state = self
@@ -235,26 +247,69 @@ impl Shared {
     }
 
     /// Hands finished attempts to the reactor, and back to the lane those that did not start.
-    fn publish(
-        &self,
-        done: &mut Vec<Completion>,
-        rest: impl DoubleEndedIterator<Item = Job>,
-        batch: &Batch,
-    ) {
-        if done.is_empty() {
-            return;
-        }
+    fn publish(&self, thread: &Thread) {
         let mut state = self.lock();
-        let was_empty = state.finished.is_empty();
-        state.finished.append(done);
-        state
-            .lanes
-            .finished(batch.conn, batch.jobs, batch.run, batch.output_bytes);
-        state.lanes.give_back(batch.conn, rest);
-        drop(state);
+        let State { lanes, reports, .. } = &mut *state;
+        let was_empty = reports.is_empty();
+        let mut slot = thread.slot();
+        lanes.collect(&mut slot, &mut reports.finished);
+        if slot.recover() {
+            let usable = state.usable + 1;
+            state.change_usable(usable, None);
+        }
         if was_empty {
-            // See `Mailbox::post`.
-            let _ = self.waker.wake();
+            self.wake_reactor(&state.reports);
+        }
+    }
+
+    fn recall(&self, conn: ConnId, state: &mut State) {
+        let mut jobs = state.lanes.recall(conn);
+        for thread in &self.threads {
+            jobs.extend(thread.slot().recall(conn));
+        }
+        for job in jobs {
+            state.give_back(conn, job);
+        }
+    }
+
+    fn cancel(&self, conn: ConnId, attempt: Attempt, running: bool, state: &mut State) {
+        if let Some(job) = state.lanes.take_back(conn, attempt) {
+            return state.give_back(conn, job);
+        }
+        for thread in &self.threads {
+            let mut slot = thread.slot();
+            if let Some(job) = slot.take_back(conn, attempt) {
+                return state.give_back(conn, job);
+            }
+            if running && slot.stop(conn, attempt) {
+                return thread.stop.set(true);
+            }
+        }
+    }
+
+    fn revoke(&self, conn: ConnId, state: &mut State) {
+        state.lanes.close(conn);
+        for thread in &self.threads {
+            let mut slot = thread.slot();
+            if slot.conn() == Some(conn) && slot.abandon() {
+                thread.stop.set(true);
+            }
+        }
+    }
+
+    /// Stops what has run for too long, and writes off the threads that do not come back.
+    fn check(&self, now: Time, state: &mut State) {
+        let Some(late) = state.lanes.begin_check(now) else {
+            return;
+        };
+        for thread in &self.threads {
+            let mut slot = thread.slot();
+            let State { lanes, reports, .. } = state;
+            match lanes.check(&mut slot, late, now, &mut reports.finished) {
+                Check::InTime => {}
+                Check::Stop => thread.stop.set(true),
+                Check::Hung(attempt) => state.change_usable(state.usable - 1, Some(attempt)),
+            }
         }
     }
 
@@ -265,45 +320,37 @@ impl Shared {
         }
     }
 
+    /// To be called if there was nothing to report before.
+    fn wake_reactor(&self, reports: &Reports) {
+        if !reports.is_empty() {
+            // See `Mailbox::post`.
+            let _ = self.waker.wake();
+        }
+    }
+
+    fn time(&self, at: Instant) -> Time {
+        Time::from_micros(at.saturating_duration_since(self.epoch).as_micros() as u64)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a thread has finished and not yet published.
-struct Batch {
-    conn: ConnId,
-    jobs: usize,
-    run: Duration,
-    output_bytes: usize,
-    begun: Instant,
-    /// When the latest attempt ended: one clock reading per attempt serves as end and as beginning.
-    last: Instant,
-}
-
-impl Batch {
-    fn new(conn: ConnId) -> Batch {
-        let begun = Instant::now();
-        Batch {
-            conn,
-            jobs: 0,
-            run: Duration::ZERO,
-            output_bytes: 0,
-            begun,
-            last: begun,
+/// Runs one attempt. `buffer` is kept from one to the next.
+fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, buffer: &mut Vec<u8>) -> (Status, Payload) {
+    buffer.clear();
+    let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, buffer)));
+    let (status, error) = match result {
+        Ok(Ok(())) => return (Status::Done, Payload::from(&buffer[..])),
+        Ok(Err(KernelError::Failed(error))) => (Status::Failed, error),
+        Ok(Err(KernelError::Host(error))) => (Status::Returned, error),
+        Err(panic) => {
+            let error = format!("the kernel panicked: {}", panic_text(&*panic));
+            (Status::Failed, error)
         }
-    }
-
-    fn add(&mut self, result: &Completion, run: Duration) {
-        self.jobs += 1;
-        self.run += run;
-        self.output_bytes += result.output.len();
-        self.last += run;
-    }
-
-    fn age(&self) -> Duration {
-        self.last - self.begun
-    }
+    };
+    (status, Payload::from(cut(&error).as_bytes()))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -317,168 +364,4 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::FINISHED_BYTES_MAX;
-    use mio::{Events, Poll, Token};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc;
-
-    const CONN: ConnId = ConnId {
-        slot: 0,
-        generation: 0,
-    };
-
-    /// Runs `jobs` on `slots` threads and returns the completions by task.
-    fn run(slots: u16, jobs: u64, kernel: Arc<dyn Kernel>) -> Vec<Completion> {
-        let mut poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let pool = Pool::new(slots, waker).unwrap();
-        let mut commands = vec![Command::Prepare(CONN, kernel, None)];
-        for task in 0..jobs {
-            let input = Payload::from(&task.to_be_bytes()[..]);
-            let attempt = Attempt { task, number: 1 };
-            commands.push(Command::Submit(CONN, Job { attempt, input }));
-        }
-        pool.apply(&mut commands);
-        let mut events = Events::with_capacity(4);
-        let (mut all, mut some) = (Vec::new(), Vec::new());
-        while all.len() < jobs as usize {
-            poll.poll(&mut events, None).unwrap();
-            pool.take(&mut some);
-            all.append(&mut some);
-        }
-        all.sort_by_key(|done| done.attempt.task);
-        all
-    }
-
-    struct Echo;
-
-    impl Kernel for Echo {
-        fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
-            output.extend_from_slice(input);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn every_attempt_completes_once() {
-        let all = run(3, 10_000, Arc::new(Echo));
-        for (task, done) in all.iter().enumerate() {
-            assert_eq!(done.attempt.task, task as u64);
-            assert_eq!(&done.output[..], (task as u64).to_be_bytes());
-            assert_eq!(done.input_bytes, 8);
-        }
-    }
-
-    struct Trouble;
-
-    impl Kernel for Trouble {
-        fn run(&self, input: &[u8], _: &Stop, _: &mut Vec<u8>) -> Result<(), KernelError> {
-            match input[7] {
-                0 => panic!("boom"),
-                1 => Err("no".repeat(9000).into()),
-                2 => Err(KernelError::Host("no such program".into())),
-                _ => Ok(()),
-            }
-        }
-    }
-
-    #[test]
-    fn a_panic_and_an_error_are_failed_outcomes() {
-        let all = run(1, 4, Arc::new(Trouble));
-        assert_eq!(all[0].status, Status::Failed);
-        assert_eq!(&all[0].output[..], b"the kernel panicked: boom");
-        assert_eq!(all[1].status, Status::Failed);
-        assert_eq!(all[1].output.len(), crate::limits::REASON_BYTES_MAX);
-        assert_eq!(all[2].status, Status::Returned);
-        assert_eq!(all[3].status, Status::Done);
-    }
-
-    /// Outputs of one byte in no time, or of 1 MiB in a millisecond.
-    struct Uneven(Arc<AtomicUsize>);
-
-    impl Kernel for Uneven {
-        fn run(&self, _: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
-            let mut output_bytes = 1;
-            if self.0.fetch_add(1, Ordering::Relaxed) >= UNEVEN_SMALL {
-                thread::sleep(CHUNK_TIME);
-                output_bytes = FINISHED_BYTES_MAX;
-            }
-            output.resize(output_bytes, 0);
-            Ok(())
-        }
-    }
-
-    const UNEVEN_SMALL: usize = 5_000;
-
-    /// A thread that took many attempts, as the ones before were short, keeps to the bound as well.
-    #[test]
-    fn outputs_that_nobody_takes_stay_within_their_bound() {
-        let mut poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let pool = Pool::new(1, waker).unwrap();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let mut commands = vec![Command::Prepare(
-            CONN,
-            Arc::new(Uneven(Arc::clone(&runs))),
-            None,
-        )];
-        pool.apply(&mut commands);
-        let mut events = Events::with_capacity(4);
-        let submit = |count: usize| {
-            let attempt = Attempt { task: 0, number: 1 };
-            let input = || Payload::EMPTY;
-            let job = |_| {
-                Command::Submit(
-                    CONN,
-                    Job {
-                        attempt,
-                        input: input(),
-                    },
-                )
-            };
-            pool.apply(&mut (0..count).map(job).collect());
-        };
-        submit(UNEVEN_SMALL);
-        let (mut taken, mut some) = (0, Vec::new());
-        while taken < UNEVEN_SMALL {
-            poll.poll(&mut events, None).unwrap();
-            pool.take(&mut some);
-            taken += some.drain(..).count();
-        }
-        submit(100);
-        thread::sleep(Duration::from_millis(300));
-        let large = runs.load(Ordering::Relaxed) - UNEVEN_SMALL;
-        assert!(large <= 2, "{large} MiB wait to be taken");
-    }
-
-    struct UntilStopped(Mutex<mpsc::Sender<bool>>);
-
-    impl Kernel for UntilStopped {
-        fn run(&self, _: &[u8], stop: &Stop, _: &mut Vec<u8>) -> Result<(), KernelError> {
-            let tell = self.0.lock().unwrap();
-            tell.send(false).unwrap();
-            tell.send(stop.sleep(Duration::from_secs(600))).unwrap();
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_revoked_session_stops_its_kernels() {
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let pool = Pool::new(1, waker).unwrap();
-        let (tell, told) = mpsc::channel();
-        let kernel = Arc::new(UntilStopped(Mutex::new(tell)));
-        let attempt = Attempt { task: 0, number: 1 };
-        let input = Payload::EMPTY;
-        pool.apply(&mut vec![
-            Command::Prepare(CONN, kernel, None),
-            Command::Submit(CONN, Job { attempt, input }),
-        ]);
-        assert!(!told.recv().unwrap(), "it runs");
-        pool.apply(&mut vec![Command::Revoke(CONN)]);
-        assert!(told.recv().unwrap(), "it was stopped");
-    }
-}
+mod tests;

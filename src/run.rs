@@ -108,6 +108,7 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     config.attempts_max = options.attempts_max;
     config.failures_max = options.failures_max;
     config.duplicates = options.duplicates;
+    config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
     let mut role = Head::new(config, Compared::new(options.job.clone()));
     reactor
@@ -330,19 +331,40 @@ fn workers(options: &HeadOptions) -> Result<(Vec<String>, Vec<Target>), Failure>
 
 /// Starts a one-slot worker inside this process, on a real socket of its own.
 fn start_local(payload_bytes_max: usize) -> io::Result<SocketAddr> {
-    let mut reactor = Reactor::new(Side::Worker, payload_bytes_max)?;
-    let address = reactor.listen((Ipv4Addr::LOCALHOST, 0).into())?;
-    reactor.start_pool(1)?;
-    let mut config = WorkerConfig::new(1, builtin());
-    config.payload_bytes_max = payload_bytes_max;
-    config.incarnation = incarnation();
-    let work = move || match reactor.run(&mut Worker::new(config)) {
-        Ok(_) => {}
-        // The head notices that the worker is silent, as with any other.
-        Err(error) => error!("a local worker stopped: {error}"),
+    let (reactor, address) = local((Ipv4Addr::LOCALHOST, 0).into(), payload_bytes_max)?;
+    let work = move || {
+        if let Err(error) = serve_locally(reactor, address, payload_bytes_max) {
+            // The head notices that the worker is silent, as with any other.
+            error!("a local worker stopped: {error}");
+        }
     };
     thread::Builder::new().name("worker".into()).spawn(work)?;
     Ok(address)
+}
+
+fn local(address: SocketAddr, payload_bytes_max: usize) -> io::Result<(Reactor, SocketAddr)> {
+    let mut reactor = Reactor::new(Side::Worker, payload_bytes_max)?;
+    let address = reactor.listen(address)?;
+    reactor.start_pool(1)?;
+    Ok((reactor, address))
+}
+
+/// Runs a local worker, and another one at the same address whenever it ends for want of slots: this
+/// program is its supervisor. The thread that does not return stays behind.
+fn serve_locally(
+    mut reactor: Reactor,
+    address: SocketAddr,
+    payload_bytes_max: usize,
+) -> io::Result<()> {
+    loop {
+        let mut config = WorkerConfig::new(1, builtin());
+        config.payload_bytes_max = payload_bytes_max;
+        config.incarnation = incarnation();
+        if reactor.run(&mut Worker::new(config))? != Exit::Failed {
+            return Ok(());
+        }
+        (reactor, _) = local(address, payload_bytes_max)?;
+    }
 }
 
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {

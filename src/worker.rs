@@ -1,11 +1,14 @@
 //! The worker's side of every session, without sockets, clock or threads.
 //!
-//! What it is: a [`Role`] that greets heads, hands their tasks to the pool and sends each outcome to
-//! the session it came from. What it is not: the pool, or a scheduler; attempts run in the order in
-//! which they come.
+//! What it is: a [`Role`] that greets heads, hands their tasks to the pool and sends each outcome
+//! to the session it came from. What it is not: the pool, or a scheduler; attempts run in the order
+//! in which they come.
 //!
-//! Invariants: every `Task` is answered by exactly one `Outcome` unless its session ends; no session
-//! holds more than the credit it was given; the outcome of a session that is over is dropped.
+//! Invariants: every `Task` is answered by exactly one `Outcome` unless its session ends; no
+//! session holds more than the credit it was given; the outcome of a session that is over is
+//! dropped.
+
+mod session;
 
 use log::{debug, error, info, warn};
 
@@ -13,12 +16,12 @@ use crate::conns::Conns;
 use crate::frame::{Frame, Refusal, Status};
 use crate::kernel::Kernels;
 use crate::limits::{
-    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
-    OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
+    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH,
 };
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
+use session::{Phase, Refused, Session};
 
 /// What a worker is told when it starts.
 #[derive(Clone, Debug)]
@@ -79,67 +82,8 @@ enum Timer {
     Grace,
 }
 
-/// One head.
-struct Session {
-    peer: String,
-    phase: Phase,
-    silence: Silence,
-    /// Attempts taken and not answered.
-    tasks: u32,
-    /// Their input bytes.
-    bytes: usize,
-    /// Bytes in the outbox.
-    unsent_bytes: usize,
-    /// The pool starts nothing of it: the head reads too little of what is there, or is lost.
-    paused: bool,
-}
-
-enum Phase {
-    /// Must greet until then.
-    Greeting { until: Time },
-    /// Has been welcomed and must name its job first.
-    Welcomed { payload_bytes_max: usize },
-    /// Sends tasks.
-    Working { payload_bytes_max: usize },
-}
-
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({} tasks)", self.peer, self.tasks)
-    }
-}
-
-impl Session {
-    fn send(&mut self, conn: ConnId, frame: Frame<'_>, out: &mut impl Sink) {
-        self.unsent_bytes += frame.encoded_bytes();
-        out.send(conn, frame);
-    }
-
-    fn deadline(&self) -> Time {
-        match self.phase {
-            Phase::Greeting { until } => until,
-            _ => self.silence.deadline(),
-        }
-    }
-}
-
 /// Why tasks come back from a worker that is about to end.
 const DRAINING: &str = "the worker is about to end";
-
-/// A head that is turned away, and why.
-struct Refused {
-    refusal: Refusal,
-    reason: String,
-}
-
-impl Refused {
-    fn protocol(reason: String) -> Refused {
-        Refused {
-            refusal: Refusal::Protocol,
-            reason,
-        }
-    }
-}
 
 impl Worker {
     /// A worker without sessions.
@@ -443,7 +387,7 @@ impl Worker {
         }
         self.slots = count;
         if count == 0 {
-            error!("no slot is left: ending with code {}", Exit::Failed.code());
+            error!("no slot is left: this worker ends (exit code 1), to be started again");
             return self.drain(Exit::Failed, now, out);
         }
         for (conn, session) in self.sessions.iter_mut() {
@@ -469,45 +413,6 @@ impl Worker {
         if self.sessions.count() == 0 || self.is_out_of_time {
             out.exit(exit);
         }
-    }
-}
-
-impl Session {
-    /// Has the pool wait while the head does not read or is lost, and go on afterwards.
-    fn pause_or_resume(&mut self, conn: ConnId, out: &mut impl Sink) {
-        let is_full = match self.paused {
-            false => self.unsent_bytes > OUTBOX_BYTES_HIGH,
-            true => self.unsent_bytes >= OUTBOX_BYTES_LOW,
-        };
-        let paused = self.silence.is_lost() || is_full;
-        if paused != std::mem::replace(&mut self.paused, paused) {
-            out.pause(conn, paused);
-        }
-    }
-
-    /// Accounts for a task, within the credit it was given.
-    fn take(
-        &mut self,
-        config: &WorkerConfig,
-        input: &[u8],
-        payload_bytes_max: usize,
-    ) -> Result<(), Refused> {
-        if input.len() > payload_bytes_max {
-            return Err(Refused::protocol(format!(
-                "an input of {} bytes where {payload_bytes_max} are agreed",
-                input.len()
-            )));
-        }
-        let bytes = self.bytes + input.len();
-        let exceeds_bytes = self.tasks > 0 && bytes > config.credit_bytes as usize;
-        if self.tasks >= config.credit_tasks || exceeds_bytes {
-            return Err(Refused::protocol(
-                "more tasks than it has credit for".into(),
-            ));
-        }
-        self.tasks += 1;
-        self.bytes = bytes;
-        Ok(())
     }
 }
 

@@ -66,6 +66,8 @@ pub struct HeadOptions {
     pub failures_max: Option<u64>,
     /// Whether a task may run twice, or be handed back, only to end sooner.
     pub duplicates: bool,
+    /// How long one attempt may run, in whole milliseconds that fit 32 bits.
+    pub timeout: Option<Duration>,
     /// Where the results go; `None` is standard output.
     pub output: Option<PathBuf>,
     /// Where every outcome is recorded before it is delivered.
@@ -111,6 +113,10 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
             Some(typed) => Some(whole("--max-failures", &typed, 0..=u64::MAX)?),
             None => None,
         },
+        timeout: match matches.opt_str("timeout") {
+            Some(typed) => Some(timeout(&typed)?),
+            None => None,
+        },
         duplicates: !matches.opt_present("no-duplicates"),
         output: file(matches, "output", "for standard output leave --output out")?,
         journal: journal(matches)?,
@@ -145,6 +151,17 @@ fn format(matches: &Matches) -> Result<Format, String> {
         let names = Format::NAMES.join(", ");
         format!("--format is {typed:?}, which is none of {names}{hint}")
     })
+}
+
+fn timeout(typed: &str) -> Result<Duration, String> {
+    let ms = seconds("--timeout", typed)?.as_millis();
+    match u32::try_from(ms) {
+        Ok(ms @ 1..) => Ok(Duration::from_millis(ms.into())),
+        _ => Err(format!(
+            "--timeout is {typed}, but must be from 0.001 to {}",
+            grouped(u64::from(u32::MAX / 1000))
+        )),
+    }
 }
 
 /// The file that a flag names; `instead` is what to do if none was meant.
@@ -263,6 +280,12 @@ fn cluster_flags() -> Vec<Flag> {
                 "give a task up when so many workers were lost
 while it ran (default {ATTEMPTS_DEFAULT})"
             ),
+        ),
+        Flag::new(
+            "",
+            "timeout",
+            "SECONDS",
+            "stop a task that runs for longer; it has failed",
         ),
         Flag::new(
             "",
@@ -397,6 +420,7 @@ pub(super) mod tests {
             attempts_max: 3,
             failures_max: None,
             duplicates: true,
+            timeout: None,
             output: None,
             journal: None,
             unordered: false,
@@ -457,6 +481,19 @@ pub(super) mod tests {
         for typed in ["0", "-1", "soon"] {
             assert!(error(&format!("--give-up {typed}")).starts_with("--give-up is"));
         }
+    }
+
+    #[test]
+    fn timeout() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(ok("--timeout 1.5").timeout, ms(1500));
+        assert_eq!(ok("--timeout 0.001").timeout, ms(1));
+        assert_eq!(ok("--timeout 4294967").timeout, ms(4_294_967_000));
+        for typed in ["0.0009", "4294968"] {
+            let expected = format!("--timeout is {typed}, but must be from 0.001 to 4_294_967");
+            assert_eq!(error(&format!("--timeout {typed}")), expected);
+        }
+        assert!(error("--timeout 0").starts_with("--timeout is \"0\", not a number"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! next named deadline: there is no tick. A slot is freed at the end of a turn and nowhere else.
 
 mod accepting;
+mod computing;
 mod connection;
 mod dialing;
 mod helpers;
@@ -30,9 +31,9 @@ use crate::limits::{
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
-use crate::pool::Pool;
+use crate::pool::{Pool, Reports};
 use crate::recorder::Recorder;
-use crate::role::{CloseReason, Completion, ConnId, Event, Exit, Role};
+use crate::role::{CloseReason, ConnId, Event, Exit, Role};
 use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
 use connection::{Connection, ReadResult, Stage};
@@ -74,7 +75,7 @@ pub struct Reactor {
     /// The next turn has work already.
     is_busy: bool,
     read_buffer: Box<[u8]>,
-    completions: Vec<Completion>,
+    reports: Reports,
     notices: Vec<Notice>,
 }
 
@@ -123,7 +124,7 @@ impl Reactor {
             doomed: Vec::new(),
             is_busy: false,
             read_buffer: vec![0; READ_BUFFER_BYTES].into(),
-            completions: Vec::new(),
+            reports: Reports::default(),
             notices: Vec::new(),
         })
     }
@@ -131,15 +132,6 @@ impl Reactor {
     /// Says what the role's dials mean: indices into `targets`.
     pub fn set_targets(&mut self, targets: Vec<Target>) {
         self.lookups = Some(Lookups::new(targets, self.mailbox.clone()));
-    }
-
-    /// Starts a pool for the role's submissions.
-    ///
-    /// # Errors
-    /// If the system refuses a thread.
-    pub fn start_pool(&mut self, slots: u16) -> io::Result<()> {
-        self.pool = Some(Pool::new(slots, Arc::clone(&self.waker))?);
-        Ok(())
     }
 
     /// Says where signals arrive, as bytes: the role is told that it is interrupted.
@@ -183,16 +175,16 @@ impl Reactor {
         self.accept(role, now);
         self.finish_dials(role, now);
         self.read(role, now);
-        self.take_completions(role, now);
+        self.take_reports(role, now);
         self.take_notices(role, now);
         self.take_signals(role, now);
         self.time_out(role, now);
         self.write(role, now);
         role.flush(now, &mut self.outlet());
         self.record();
-        self.submit();
+        self.submit(now);
         self.write(role, now);
-        self.submit();
+        self.submit(now);
         self.dial(role, now);
         self.reap(role, now);
         Ok(())
@@ -200,7 +192,7 @@ impl Reactor {
 
     /// Sleeps until something happens or the next deadline is due; returns the time.
     fn wait(&mut self, role: &impl Role) -> io::Result<Time> {
-        let deadlines = [role.next_deadline(), self.timers.next()];
+        let deadlines = [role.next_deadline(), self.timers.next(), self.next_check()];
         let next = deadlines.into_iter().flatten().min();
         let timeout = match std::mem::take(&mut self.is_busy) || !self.read_list.is_empty() {
             true => Some(Duration::ZERO),
@@ -420,17 +412,6 @@ impl Reactor {
         }
     }
 
-    fn take_completions(&mut self, role: &mut impl Role, now: Time) {
-        if let Some(pool) = &self.pool {
-            pool.take(&mut self.completions);
-        }
-        let mut completions = std::mem::take(&mut self.completions);
-        for done in completions.drain(..) {
-            role.handle(Event::Completed(done), now, &mut self.outlet());
-        }
-        self.completions = completions;
-    }
-
     fn take_signals(&mut self, role: &mut impl Role, now: Time) {
         if !std::mem::take(&mut self.is_interrupted) {
             return;
@@ -475,13 +456,6 @@ impl Reactor {
                 next.is_none_or(|at| at > now),
                 "a deadline that is due again spins"
             );
-        }
-    }
-
-    /// Gives the pool the turn's commands, under one lock.
-    fn submit(&mut self) {
-        if let Some(pool) = &self.pool {
-            pool.apply(&mut self.notes.pool);
         }
     }
 

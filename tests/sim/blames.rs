@@ -122,6 +122,11 @@ impl Blames {
         }
     }
 
+    /// The worker computes with another number of threads.
+    pub fn slots(&mut self, cable: usize, slots: u16) {
+        self.workers[self.nodes[&cable] as usize].slots = usize::from(slots);
+    }
+
     pub fn heard(&mut self, cable: usize) {
         let worker = self.nodes[&cable];
         if std::mem::take(&mut self.workers[worker as usize].is_lost) {
@@ -358,7 +363,10 @@ impl Blames {
         const GENTLE: [Kind; 4] = [Kind::Slow, Kind::SlowNet, Kind::Stall, Kind::Pause];
         for &poison in &self.plan.poison {
             let task = &self.tasks[poison as usize];
-            let is_alone = self.plan.poison.len() == 1 && self.plan.attempts_max > 1;
+            // With a timeout it may also run out of that.
+            let is_alone = self.plan.poison.len() == 1
+                && self.plan.attempts_max > 1
+                && self.plan.timeout.is_none();
             if is_early || !is_alone || !self.plan.has_only(&GENTLE) {
                 continue;
             }
@@ -376,7 +384,7 @@ impl Blames {
 }
 
 /// Kinds for which nobody is to blame: none of them ends a process that did not say so.
-const HARMLESS: [Kind; 7] = [
+const HARMLESS: [Kind; 9] = [
     Kind::Slow,
     Kind::SlowNet,
     Kind::Stall,
@@ -384,4 +392,6 @@ const HARMLESS: [Kind; 7] = [
     Kind::Failure,
     Kind::BlackHole,
     Kind::Drain,
+    Kind::Hang,
+    Kind::Cancel,
 ];

@@ -43,6 +43,10 @@ pub enum Kind {
     BlackHole,
     /// A worker is told to end, and starts again.
     Drain,
+    /// Attempts do not end for long, nor when they are asked to stop.
+    Hang,
+    /// Attempts are cancelled.
+    Cancel,
     /// A task kills the worker that runs it.
     Poison,
     /// The head is told to end.
@@ -52,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Crash,
         Kind::Mute,
         Kind::MuteHead,
@@ -67,13 +71,15 @@ impl Kind {
         Kind::Pause,
         Kind::BlackHole,
         Kind::Drain,
+        Kind::Hang,
+        Kind::Cancel,
         Kind::Poison,
         Kind::Interrupt,
         Kind::Gone,
     ];
 
     /// Those that strike again and again; the others have their place in the plan.
-    pub const RECURRING: usize = 14;
+    pub const RECURRING: usize = 16;
 
     pub const NAMES: [&str; Kind::ALL.len()] = [
         "crash",
@@ -90,6 +96,8 @@ impl Kind {
         "pause",
         "black-hole",
         "drain",
+        "hang",
+        "cancel",
         "poison",
         "interrupt",
         "gone",
@@ -144,6 +152,10 @@ impl Run {
             Kind::Pause => self.pause(node),
             Kind::BlackHole => self.black_hole(node),
             Kind::Drain => self.drain(node),
+            // Counted where each attempt hangs.
+            Kind::Hang => self.world.weather[node].hanging = self.until(100_000, 60_000_000),
+            // Counted where each attempt is cancelled.
+            Kind::Cancel => self.world.weather[node].cancelling = self.until(100_000, 60_000_000),
             Kind::Slow if now < world.weather[node].slow => {}
             Kind::Slow => {
                 let until = self.until(1_000, 60_000_000);
@@ -167,7 +179,7 @@ impl Run {
             Kind::SlowNet => {
                 self.count(Kind::SlowNet, node);
                 self.world.weather[node].slow_network = self.until(1_000, 20_000_000);
-                self.touch(node);
+                self.world.touch(node);
             }
             Kind::Stall if now < world.output_stalls => {}
             Kind::Stall => {
@@ -189,15 +201,6 @@ impl Run {
     fn count(&mut self, kind: Kind, node: usize) {
         let in_flight = self.head.role.scheduler().held_tasks(node as u32 - 1) > 0;
         self.world.ledger.strike(kind, in_flight);
-    }
-
-    /// From now on this worker and its connections may be lost.
-    fn touch(&mut self, node: usize) {
-        self.world.weather[node].is_struck = true;
-        self.world.ledger.touched(node as u32 - 1);
-        for cable in &mut self.world.cables {
-            cable.is_struck |= cable.node == node;
-        }
     }
 
     fn crash(&mut self, node: usize) {
@@ -241,7 +244,7 @@ impl Run {
 
     /// The process is no more.
     fn die(&mut self, node: usize, is_silent: bool) {
-        self.touch(node);
+        self.world.touch(node);
         for cable in 0..self.world.cables.len() {
             let its = &self.world.cables[cable];
             if its.node == node && its.attached[1] {
@@ -288,7 +291,7 @@ impl Run {
         host.rim.interrupted = true;
         host.rim.wake(self.world.now, &mut self.world);
         self.count(Kind::Drain, node);
-        self.touch(node);
+        self.world.touch(node);
     }
 
     /// Nothing is lost by it: the worker and its connections stay untouched.
@@ -332,7 +335,7 @@ impl Run {
             return;
         }
         self.count(Kind::Mute, node);
-        self.touch(node);
+        self.world.touch(node);
         let until = self.mute_until();
         let worker = self.workers[node - 1].as_mut().expect("it is up");
         worker.rim.muted_until = until;
@@ -343,7 +346,7 @@ impl Run {
         let in_flight = self.head.role.scheduler().counts().in_flight > 0;
         self.world.ledger.strike(Kind::MuteHead, in_flight);
         for node in 1..=self.world.plan.workers {
-            self.touch(node);
+            self.world.touch(node);
         }
         let until = self.mute_until();
         self.head.rim.muted_until = until;
@@ -353,7 +356,7 @@ impl Run {
     fn half_open(&mut self, node: usize) {
         if let Some(&cable) = self.world.cables_to(node).last() {
             self.count(Kind::HalfOpen, node);
-            self.touch(node);
+            self.world.touch(node);
             self.world.deaden(cable);
         }
     }
@@ -363,7 +366,7 @@ impl Run {
         if !cables.is_empty() && kind == Kind::Cut {
             self.count(kind, node);
         }
-        self.touch(node);
+        self.world.touch(node);
         for cable in cables {
             self.world.cut(cable);
         }

@@ -31,12 +31,16 @@ pub struct Ledger {
     /// which the head may doubt, up to the first outcome that it may not.
     answers: Vec<Vec<First>>,
     failed_on_purpose: BTreeMap<Attempt, u32>,
+    /// Attempts that ran for too long.
+    timed_out: BTreeSet<Attempt>,
     delivered: Vec<bool>,
     delivered_count: u64,
     failed_count: u64,
     answered_count: u64,
     pub strikes: Counts,
     pub pauses: u64,
+    /// Threads that were written off.
+    pub hung: u64,
     next_in_order: u64,
     has_gap: bool,
     /// Attempts that a black hole answered.
@@ -95,12 +99,14 @@ impl Ledger {
             attempts: vec![0; count],
             answers: (0..count).map(|_| Vec::new()).collect(),
             failed_on_purpose: BTreeMap::new(),
+            timed_out: BTreeSet::new(),
             delivered: vec![false; count],
             delivered_count: 0,
             failed_count: 0,
             answered_count: 0,
             strikes: Counts::default(),
             pauses: 0,
+            hung: 0,
             next_in_order: 0,
             has_gap: false,
             swallowed: BTreeSet::new(),
@@ -116,6 +122,10 @@ impl Ledger {
 
     pub fn failed_on_purpose(&mut self, attempt: Attempt) {
         *self.failed_on_purpose.entry(attempt).or_default() += 1;
+    }
+
+    pub fn timed_out(&mut self, attempt: Attempt) {
+        self.timed_out.insert(attempt);
     }
 
     pub fn dialled(&mut self, dial: u32, cable: usize) {
@@ -260,6 +270,7 @@ impl Ledger {
                 self.blames.greeted(cable, incarnation, slots);
             }
             Frame::Drain => wire.is_draining = true,
+            Frame::Slots { slots } => self.blames.slots(cable, slots),
             Frame::Task { attempt, input } => {
                 let is_new = wire.at_worker.insert(attempt, input.len()).is_none();
                 oracle!("attempt-unique", is_new, "{attempt} arrives twice");
@@ -277,10 +288,10 @@ impl Ledger {
                 );
                 let answers = &mut self.answers[attempt.task as usize];
                 let is_open = answers.last().is_none_or(|last| last.is_doubtful);
-                let is_fast = u128::from(run_us) < FAST_FAILURE.as_micros();
-                let is_doubtful =
-                    status == Status::Failed && (is_fast || self.blames.is_aside(cable));
-                let is_firm = status == Status::Done || (status == Status::Failed && !is_fast);
+                let is_short = u128::from(run_us) < FAST_FAILURE.as_micros();
+                let is_fast = status == Status::Failed && is_short;
+                let is_doubtful = status.is_failure() && (is_fast || self.blames.is_aside(cable));
+                let is_firm = status == Status::Done || (status.is_failure() && !is_fast);
                 self.blames.answered(cable, attempt, is_firm, is_doubtful);
                 if is_open && status != Status::Returned {
                     answers.push(First {
@@ -342,7 +353,7 @@ impl Ledger {
         self.next_in_order = got.task + 1;
         self.delivered[task] = true;
         self.delivered_count += 1;
-        self.failed_count += u64::from(got.status == Status::Failed);
+        self.failed_count += u64::from(got.status.is_failure());
         if self.tasks.input_bytes(got.task) > self.tasks.payload_bytes_max {
             oracle!(
                 "right-bytes",
@@ -389,6 +400,10 @@ impl Ledger {
     }
 
     fn is_right(&self, attempt: Attempt, got: &Delivered) -> bool {
+        if got.status == Status::TimedOut {
+            let is_it = got.output.starts_with(b"it ran for longer than --timeout ");
+            return is_it && self.timed_out.contains(&attempt);
+        }
         if self.failed_on_purpose.contains_key(&attempt) {
             let text = format!("planned failure of {attempt}");
             return got.status == Status::Failed && got.output == text.as_bytes();

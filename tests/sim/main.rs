@@ -31,7 +31,7 @@ use run::{Report, Run};
 /// Every so many seeds one is run twice and must leave the same trace.
 const TWICE_EVERY: u64 = 10;
 /// Each kind strikes in flight at least once in so many seeds, on average.
-const SEEDS_PER_STRIKE: u64 = 10;
+const SEEDS_PER_STRIKE: u64 = 15;
 
 /// What all runs left behind.
 #[derive(Default)]
@@ -40,6 +40,7 @@ struct Totals {
     virtual_us: u64,
     steps: u64,
     pauses: u64,
+    hung: u64,
     strikes: Counts,
 }
 
@@ -50,6 +51,7 @@ impl Totals {
         self.virtual_us += report.ended.as_micros();
         self.steps += report.steps;
         self.pauses += report.pauses;
+        self.hung += report.hung;
         self.strikes.merge(&report.strikes);
     }
 
@@ -58,6 +60,7 @@ impl Totals {
         self.virtual_us += other.virtual_us;
         self.steps += other.steps;
         self.pauses += other.pauses;
+        self.hung += other.hung;
         self.strikes.merge(&other.strikes);
     }
 }
@@ -175,9 +178,10 @@ fn print_totals(seeds: u64, totals: &Totals) {
         words.join(" ")
     };
     println!(
-        "sim: {} steps, {} pauses, struck {}",
+        "sim: {} steps, {} pauses, {} threads hung, struck {}",
         totals.steps,
         totals.pauses,
+        totals.hung,
         list(&totals.strikes.all)
     );
     println!(

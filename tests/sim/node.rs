@@ -6,10 +6,11 @@
 //! Invariant: a turn is events, then deadlines, then the flush, all at one `now`; of a connection the
 //! role hears `Opened`, then any number of `Sent`, `Heard`, `Frame` in their order, then one `Closed`.
 
-use teamster::frame::{FIXED_BYTES_MAX, HEADER_BYTES};
+use teamster::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES};
 use teamster::role::{CloseReason, ConnId, Event, Role};
 
 use crate::oracle;
+use crate::pool::Pool;
 use crate::rim::{Deck, News, Rim, label};
 use crate::trace::enter;
 use crate::world::{World, end_of};
@@ -43,7 +44,8 @@ impl<R: Role> Node<R> {
             pool.start(world);
         }
         self.rim.write_all(world);
-        if let Some(at) = self.role.next_deadline() {
+        let check = self.rim.pool.as_ref().and_then(Pool::next_check);
+        for at in [self.role.next_deadline(), check].into_iter().flatten() {
             self.rim.wake(at, world);
         }
     }
@@ -53,6 +55,7 @@ impl<R: Role> Node<R> {
             let dial = match news {
                 News::Opened { dial, .. } => dial,
                 News::DialFailed { dial } => Some(dial),
+                News::Cancel { .. } => None,
             };
             self.rim.dialing.retain(|&other| Some(other) != dial);
             match news {
@@ -64,6 +67,16 @@ impl<R: Role> Node<R> {
                         world.ledger.dialled(dial.expect("the head dials"), cable);
                     }
                     self.tell("opened", conn, Event::Opened { conn, dial, peer }, world);
+                }
+                News::Cancel {
+                    conn,
+                    attempt,
+                    running,
+                } => {
+                    let frame = Frame::Cancel { attempt, running };
+                    if self.rim.live(conn).is_some() {
+                        self.tell("cancelled", conn, Event::Frame { conn, frame }, world);
+                    }
                 }
                 News::DialFailed { dial } => {
                     let (slot, generation) = (dial, 0);
@@ -167,9 +180,16 @@ impl<R: Role> Node<R> {
 
     fn tell_finished(&mut self, world: &mut World) {
         if let Some(pool) = &mut self.rim.pool {
-            for done in pool.take_finished() {
+            pool.check(world);
+            let (finished, changes) = (pool.take_finished(world), pool.take_changes());
+            for done in finished {
                 let conn = done.conn;
                 self.tell("completed", conn, Event::Completed(done), world);
+            }
+            for (count, hung) in changes {
+                let (slot, generation) = (u32::from(count), 0);
+                let id = ConnId { slot, generation };
+                self.tell("slots", id, Event::Slots { count, hung }, world);
             }
         }
         let bytes = std::mem::take(&mut self.rim.written);

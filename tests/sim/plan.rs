@@ -7,7 +7,7 @@
 //! Invariant: a plan is a function of its seed.
 
 use teamster::limits::{
-    BACKOFF_MAX, CLOSE_AFTER, DIAL_TIMEOUT, GREETING_TIMEOUT, LOST_AFTER, PING_AFTER,
+    BACKOFF_MAX, CLOSE_AFTER, DIAL_TIMEOUT, GREETING_TIMEOUT, LOST_AFTER, PING_AFTER, STOP_GRACE,
 };
 use teamster::rng::SplitMix64;
 use teamster::time::{Duration, Time};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub text_bytes: usize,
     /// An attempt runs for half to three halves of this.
     pub run_us: u64,
+    /// How long an attempt may run; more than one does in good weather.
+    pub timeout: Option<Duration>,
     pub tiny_credit: bool,
     /// Outputs so large that outboxes fill.
     pub is_bulky: bool,
@@ -44,7 +46,7 @@ pub struct Plan {
     pub turn_us: u64,
     /// How many of a hundred reads are cut in small pieces.
     pub cut_percent: u64,
-    /// A stopped session's attempts leave their threads at once.
+    /// Kernels that are asked to stop return soon.
     pub stops_early: bool,
     pub attempts_max: u32,
     /// Late attempts are made twice, and waiting ones handed back.
@@ -105,6 +107,10 @@ impl Plan {
             text_bytes: if rng.chance(20) { 40_000 } else { 10 },
             tasks,
             run_us,
+            timeout: rng.chance(60).then(|| {
+                let ms = 1 + 2 * run_us / 1000 + logarithmic(rng, 1, 2_000);
+                Duration::from_millis(ms)
+            }),
             is_bulky,
             tiny_credit: rng.chance(25),
             latency_us,
@@ -145,6 +151,7 @@ impl Plan {
             + CLOSE_AFTER
             + PING_AFTER
             + 2 * (DIAL_TIMEOUT + GREETING_TIMEOUT + BACKOFF_MAX)
+            + STOP_GRACE
             + Duration::from_micros(SLOW_RUN_US_MAX + 4 * SLOW_NET_US_MAX);
         let tasks = &self.tasks;
         let frame_bytes = (tasks.input_bytes_max + tasks.output_bytes_max + 100) as u64;
@@ -168,6 +175,15 @@ impl Plan {
     pub fn deaths_max(&self) -> u64 {
         let each = u64::from(self.attempts_max) + 1 + self.workers as u64;
         self.poison.len() as u64 * each
+    }
+
+    /// How much later than it must a worker may notice that time is over. One that was stopped does
+    /// not count that time.
+    pub fn lateness(&self) -> Duration {
+        match self.kinds.contains(&Kind::Mute) || self.kinds.contains(&Kind::Pause) {
+            true => Duration::MAX,
+            false => Duration::from_millis(10),
+        }
     }
 
     /// Whether nothing goes wrong but these, poison apart.

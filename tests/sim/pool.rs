@@ -1,20 +1,24 @@
 //! The worker's pool without threads.
 //!
-//! What it is: the real [`Lanes`], and per slot the attempts it took and when it will have finished
-//! them. What it is not: a judge; it computes what it is given, or fails it when a fault says so.
+//! What it is: the real [`Lanes`] and [`Slot`]s, and per thread what it computes and when it will have
+//! returned. What it is not: the rules of either; it only holds their answers against what it knows of
+//! the kernels.
 //!
-//! Invariant: a slot runs one batch at a time; a batch's outcomes appear together when it ends.
+//! Invariant: a thread computes one attempt at a time; what its slot has finished appears together.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use teamster::frame::{Status, cut};
 use teamster::kernel::{Kernel, Stop};
-use teamster::lanes::{Job, Lanes};
+use teamster::lanes::{Check, Job, Lanes, Slot};
+use teamster::limits::{CHUNK_TIME, STOP_GRACE};
 use teamster::payload::Payload;
 use teamster::role::{Attempt, Completion, ConnId};
-use teamster::time::Duration;
+use teamster::time::{Duration, Time};
 
 use crate::faults::Kind;
+use crate::oracle;
 use crate::plan::SLOW_RUN_US_MAX;
 use crate::world::{What, World};
 
@@ -22,21 +26,39 @@ pub struct Pool {
     node: usize,
     life: u32,
     lanes: Lanes,
-    slots: Vec<Option<Batch>>,
+    threads: Vec<Thread>,
+    /// Threads whose kernel will return in time, or has.
+    usable: usize,
+    was_useless: bool,
     finished: Vec<Completion>,
+    changes: Vec<(u16, Option<Attempt>)>,
     stop: Stop,
-    /// Batches taken so far: the end of a batch that was stopped must not end its successor.
-    taken: u64,
+    /// Attempts begun so far: an event for one must not meet its successor.
+    begun: u64,
+    /// What must come back as returned.
+    cancelled: BTreeSet<(ConnId, Attempt)>,
+    /// What each session may take for an attempt.
+    timeouts: BTreeMap<ConnId, Option<Duration>>,
 }
 
-struct Batch {
+#[derive(Default)]
+struct Thread {
+    slot: Slot,
+    kernel: Option<Arc<dyn Kernel>>,
+    /// When it took its chunk.
+    since: Time,
+    run: Option<Computation>,
+}
+
+struct Computation {
     serial: u64,
-    conn: ConnId,
-    is_revoked: bool,
-    elapsed_us: u64,
-    done: Vec<Completion>,
-    /// The task in it that kills the process instead of ending.
-    killer: Option<u64>,
+    attempt: Attempt,
+    /// It returns soon once it is asked to.
+    heeds: bool,
+    status: Status,
+    output: Payload,
+    /// It kills the process instead of ending.
+    is_killer: bool,
 }
 
 impl Pool {
@@ -45,23 +67,32 @@ impl Pool {
             node,
             life,
             lanes: Lanes::default(),
-            slots: (0..slots).map(|_| None).collect(),
+            threads: (0..slots).map(|_| Thread::default()).collect(),
+            usable: slots.into(),
+            was_useless: false,
             finished: Vec::new(),
+            changes: Vec::new(),
             stop: Stop::new(),
-            taken: 0,
+            begun: 0,
+            cancelled: BTreeSet::new(),
+            timeouts: BTreeMap::new(),
         }
     }
 
-    pub fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, _: Option<Duration>) {
-        self.lanes.open(conn, kernel);
+    /// Whether at some time none of its threads was of use.
+    pub fn was_useless(&self) -> bool {
+        self.was_useless
     }
 
-    pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
+    pub fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>) {
+        self.lanes.open(conn, kernel, timeout);
+        self.timeouts.insert(conn, timeout);
+    }
+
+    pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8], now: Time) {
         let input = Payload::from(input);
-        self.lanes.push(conn, Job { attempt, input });
+        self.lanes.push(conn, Job { attempt, input }, now);
     }
-
-    pub fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
         self.lanes.pause(conn, paused);
@@ -69,142 +100,252 @@ impl Pool {
 
     /// What has not started comes back at once.
     pub fn recall(&mut self, conn: ConnId) {
-        for Job { attempt, input } in self.lanes.recall(conn) {
-            let done = Completion::returned(conn, attempt, input.len(), "recalled");
-            self.finished.push(done);
+        let mut jobs = self.lanes.recall(conn);
+        for thread in &mut self.threads {
+            jobs.extend(thread.slot.recall(conn));
         }
+        for job in jobs {
+            self.give_back(conn, job);
+        }
+    }
+
+    pub fn cancel(&mut self, conn: ConnId, attempt: Attempt, running: bool, world: &mut World) {
+        if let Some(job) = self.lanes.take_back(conn, attempt) {
+            return self.give_back(conn, job);
+        }
+        for index in 0..self.threads.len() {
+            let Thread { slot, run, .. } = &mut self.threads[index];
+            if let Some(job) = slot.take_back(conn, attempt) {
+                return self.give_back(conn, job);
+            }
+            let runs = run.as_ref().is_some_and(|run| run.attempt == attempt);
+            if running && slot.stop(conn, attempt) {
+                oracle!("cancel", runs, "{attempt} is stopped and does not run");
+                self.cancelled.insert((conn, attempt));
+                return self.raise(index, world);
+            }
+        }
+    }
+
+    fn give_back(&mut self, conn: ConnId, Job { attempt, input }: Job) {
+        let done = Completion::returned(conn, attempt, input.len(), "it did not start");
+        self.finished.push(done);
     }
 
     /// What has finished already may still reach the role: it was on its way.
-    pub fn revoke(&mut self, conn: ConnId, stops_early: bool) {
+    pub fn revoke(&mut self, conn: ConnId, world: &mut World) {
         self.lanes.close(conn);
-        for slot in &mut self.slots {
-            if let Some(batch) = slot.as_mut().filter(|batch| batch.conn == conn) {
-                batch.is_revoked = true;
-                if stops_early {
-                    *slot = None;
-                }
+        for index in 0..self.threads.len() {
+            let slot = &mut self.threads[index].slot;
+            if slot.conn() == Some(conn) && slot.abandon() {
+                self.raise(index, world);
             }
         }
     }
 
-    /// Lets the free slots take what waits.
-    pub fn start(&mut self, world: &mut World) {
-        for thread in 0..self.slots.len() {
-            if self.slots[thread].is_some() {
-                continue;
-            }
-            let mut jobs = Vec::new();
-            let Some((conn, kernel)) = self.lanes.take(self.slots.len(), &mut jobs) else {
-                return;
-            };
-            assert!(!jobs.is_empty(), "a runnable lane has attempts");
-            self.taken += 1;
-            let serial = self.taken;
-            let mut batch = Batch {
-                serial,
-                conn,
-                is_revoked: false,
-                elapsed_us: 0,
-                done: Vec::new(),
-                killer: None,
-            };
-            let (node, life) = (self.node, self.life);
-            let mut what = What::Batch {
-                node,
-                life,
-                thread,
-                serial,
-            };
-            let is_black_hole = world.now < world.weather[node].black_hole;
-            for job in jobs {
-                let done = self.run(conn, &job, kernel.as_ref(), world);
-                let run_us = u64::from(done.run_us);
-                if world.plan.poison.contains(&job.attempt.task) && !is_black_hole {
-                    // What it finished before it has not left yet, and dies with it.
-                    batch.elapsed_us += world.rng.below(run_us + 1);
-                    what = What::Kill {
-                        node,
-                        life,
-                        thread,
-                        serial,
-                    };
-                    batch.killer = Some(job.attempt.task);
-                    break;
-                }
-                batch.elapsed_us += run_us;
-                batch.done.push(done);
-            }
-            let at = world.after_us(batch.elapsed_us);
-            self.slots[thread] = Some(batch);
+    /// Asks a kernel to stop. Some do.
+    fn raise(&mut self, index: usize, world: &mut World) {
+        let run = self.threads[index].run.as_mut().expect("it runs");
+        if run.heeds {
+            self.begun += 1;
+            run.serial = self.begun;
+            run.is_killer = false;
+            let us = world.rng.below(1_000);
+            let at = world.after_us(us);
+            let what = self.end_of(index);
             world.push(at, what);
         }
     }
 
-    /// The task at which a batch kills the process, if the batch is still there.
-    pub fn killer(&self, thread: usize, serial: u64) -> Option<u64> {
-        let batch = self.slots[thread].as_ref();
-        batch.filter(|batch| batch.serial == serial)?.killer
+    /// What happens when the kernel of a thread returns.
+    fn end_of(&self, thread: usize) -> What {
+        let (node, life) = (self.node, self.life);
+        let run = self.threads[thread].run.as_ref().expect("it runs");
+        let serial = run.serial;
+        match run.is_killer {
+            true => What::Kill {
+                node,
+                life,
+                thread,
+                serial,
+            },
+            false => What::Return {
+                node,
+                life,
+                thread,
+                serial,
+            },
+        }
     }
 
-    fn run(&self, conn: ConnId, job: &Job, kernel: &dyn Kernel, world: &mut World) -> Completion {
+    /// Lets the free threads take what waits.
+    pub fn start(&mut self, world: &mut World) {
+        for index in 0..self.threads.len() {
+            let thread = &mut self.threads[index];
+            if thread.run.is_some() {
+                continue;
+            }
+            let Some(kernel) = self.lanes.take(self.usable, &mut thread.slot) else {
+                return;
+            };
+            thread.kernel = Some(kernel);
+            thread.since = world.now;
+            let has_begun = self.begin(index, world);
+            assert!(has_begun, "a runnable lane has attempts");
+        }
+    }
+
+    /// Begins the next attempt that a thread has taken; false if there is none.
+    fn begin(&mut self, index: usize, world: &mut World) -> bool {
+        let thread = &mut self.threads[index];
+        let Some(job) = thread.slot.begin(world.now) else {
+            return false;
+        };
+        let kernel = Arc::clone(thread.kernel.as_ref().expect("it has taken a chunk"));
+        let (mut run, mut us) = self.compute(&job, &*kernel, world);
+        if run.is_killer {
+            us = world.rng.below(us + 1);
+        }
+        self.begun += 1;
+        run.serial = self.begun;
+        self.threads[index].run = Some(run);
+        let at = world.after_us(us);
+        let what = self.end_of(index);
+        world.push(at, what);
+        true
+    }
+
+    /// What becomes of an attempt if nobody stops it, and after how many microseconds.
+    fn compute(&self, job: &Job, kernel: &dyn Kernel, world: &mut World) -> (Computation, u64) {
         let run_us = world.plan.run_us;
         let mut us = run_us / 2 + world.rng.below(run_us + 1);
         let weather = world.weather[self.node];
         if world.now < weather.slow {
             us = (us * weather.slow_factor).min(SLOW_RUN_US_MAX);
         }
+        let mut heeds = world.plan.stops_early;
+        if world.now < weather.hanging && world.rng.chance(60) {
+            us = crate::plan::logarithmic(&mut world.rng, 100_000, SLOW_RUN_US_MAX);
+            heeds = false;
+            world.ledger.strike(Kind::Hang, true);
+        }
+        let is_black_hole = world.now < weather.black_hole;
+        let attempt = job.attempt;
         let mut output = Vec::new();
         let mut status = Status::Done;
-        if world.now < weather.black_hole {
+        if is_black_hole {
             us = world.rng.below(500);
-            world.ledger.swallowed(job.attempt);
+            world.ledger.swallowed(attempt);
             status = match weather.returns {
                 true => Status::Returned,
                 false => Status::Failed,
             };
-            output = cut(&format!("planned failure of {}", job.attempt)).into();
+            output = cut(&format!("planned failure of {attempt}")).into();
         } else if world.now < weather.failing && world.rng.chance(30) {
             world.ledger.strike(Kind::Failure, true);
-            world.ledger.failed_on_purpose(job.attempt);
+            world.ledger.failed_on_purpose(attempt);
             status = Status::Failed;
-            output = cut(&format!("planned failure of {}", job.attempt)).into();
+            output = cut(&format!("planned failure of {attempt}")).into();
         } else if let Err(text) = kernel.run(&job.input, &self.stop, &mut output) {
             status = Status::Failed;
             output = cut(&text.to_string()).into();
         }
-        Completion {
-            conn,
-            attempt: job.attempt,
+        let is_killer = world.plan.poison.contains(&attempt.task) && !is_black_hole;
+        let run = Computation {
+            serial: 0,
+            attempt,
+            heeds,
             status,
             output: Payload::from(&output[..]),
-            input_bytes: job.input.len() as u32,
-            run_us: us as u32,
-        }
+            is_killer,
+        };
+        (run, us)
     }
 
-    /// A batch has ended; false if it is not there any more.
-    pub fn end(&mut self, thread: usize, serial: u64) -> bool {
-        let Some(batch) = self.slots[thread].take_if(|batch| batch.serial == serial) else {
+    /// The task at which a thread kills the process, if it still runs.
+    pub fn killer(&self, thread: usize, serial: u64) -> Option<u64> {
+        let run = self.threads[thread].run.as_ref();
+        let run = run.filter(|run| run.serial == serial && run.is_killer);
+        run.map(|run| run.attempt.task)
+    }
+
+    /// A kernel has returned, if it is still there; says whether the thread has taken all it may.
+    pub fn end(&mut self, index: usize, serial: u64, world: &mut World) -> bool {
+        let thread = &mut self.threads[index];
+        let Some(run) = thread.run.take_if(|run| run.serial == serial) else {
             return false;
         };
-        // What a revoked session ran to its end still comes out, however late: the role must know
-        // it for a stranger's.
-        if batch.is_revoked {
-            self.finished.extend(batch.done);
-        } else {
-            let bytes = batch.done.iter().map(|done| done.output.len()).sum();
-            let elapsed = Duration::from_micros(batch.elapsed_us);
-            self.lanes
-                .finished(batch.conn, batch.done.len(), elapsed, bytes);
-            self.finished.extend(batch.done);
+        thread.slot.end(run.status, run.output, world.now);
+        let is_long = world.now.since(thread.since) >= CHUNK_TIME;
+        if !is_long && self.begin(index, world) {
+            return false;
+        }
+        let slot = &mut self.threads[index].slot;
+        self.lanes.collect(slot, &mut self.finished);
+        if slot.recover() {
+            self.usable += 1;
+            self.changes.push((self.usable as u16, None));
         }
         true
     }
 
-    /// What has finished since the last call.
-    pub fn take_finished(&mut self) -> Vec<Completion> {
+    /// When it must be asked again.
+    pub fn next_check(&self) -> Option<Time> {
+        self.lanes.next_check()
+    }
+
+    /// Looks who runs for too long.
+    pub fn check(&mut self, world: &mut World) {
+        let Some(late) = self.lanes.begin_check(world.now) else {
+            return;
+        };
+        for index in 0..self.threads.len() {
+            let Thread { slot, run, .. } = &mut self.threads[index];
+            match self.lanes.check(slot, late, world.now, &mut self.finished) {
+                Check::InTime => {}
+                Check::Stop => self.raise(index, world),
+                Check::Hung(attempt) => {
+                    let is_it = run.as_ref().is_some_and(|run| run.attempt == attempt);
+                    oracle!("timeout", is_it, "{attempt} does not run, and hangs");
+                    self.usable -= 1;
+                    self.was_useless |= self.usable == 0;
+                    self.changes.push((self.usable as u16, Some(attempt)));
+                    world.touch(self.node);
+                    world.ledger.hung += 1;
+                }
+            }
+        }
+    }
+
+    /// What has finished since the last call, each as it must have.
+    pub fn take_finished(&mut self, world: &mut World) -> Vec<Completion> {
         self.lanes.taken();
+        for done in &self.finished {
+            let attempt = done.attempt;
+            let was_cancelled = self.cancelled.remove(&(done.conn, attempt));
+            oracle!(
+                "cancel",
+                !was_cancelled || done.status == Status::Returned,
+                "{attempt} was cancelled and is {:?}",
+                done.status
+            );
+            let timeout = self.timeouts[&done.conn].unwrap_or(Duration::MAX);
+            let run = Duration::from_micros(done.run_us.into());
+            if done.status == Status::TimedOut {
+                oracle!("timeout", run >= timeout, "{attempt} had its time");
+                world.ledger.timed_out(attempt);
+            }
+            oracle!(
+                "timeout",
+                run < (timeout.saturating_add(STOP_GRACE)).saturating_add(world.plan.lateness()),
+                "{attempt} ran for {run:?}, which may be {timeout:?}"
+            );
+        }
         std::mem::take(&mut self.finished)
+    }
+
+    /// Each change of the number of threads that compute since the last call.
+    pub fn take_changes(&mut self) -> Vec<(u16, Option<Attempt>)> {
+        std::mem::take(&mut self.changes)
     }
 }

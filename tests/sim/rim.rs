@@ -14,6 +14,7 @@ use teamster::limits::OUTBOX_BYTES_MAX;
 use teamster::role::{Attempt, CloseReason, ConnId, Exit, Sink};
 use teamster::time::{Duration, Time};
 
+use crate::faults::Kind;
 use crate::oracle;
 use crate::pool::Pool;
 use crate::world::{What, World, end_of};
@@ -24,8 +25,19 @@ const LINGER: Duration = Duration::from_secs(5);
 /// What the world has to tell a process about connections.
 #[derive(Clone, Copy, Debug)]
 pub enum News {
-    Opened { cable: usize, dial: Option<u32> },
-    DialFailed { dial: u32 },
+    Opened {
+        cable: usize,
+        dial: Option<u32>,
+    },
+    DialFailed {
+        dial: u32,
+    },
+    /// A frame of the head's that no head has sent.
+    Cancel {
+        conn: ConnId,
+        attempt: Attempt,
+        running: bool,
+    },
 }
 
 pub struct Conn {
@@ -286,15 +298,32 @@ impl Sink for Deck<'_> {
         let is_prepared = self.rim.prepared.contains(&id);
         oracle!("driver-contract", is_prepared, "{id} is not prepared");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
-        pool.submit(id, attempt, input);
+        pool.submit(id, attempt, input, self.world.now);
+        let World {
+            now,
+            rng,
+            weather,
+            plan,
+            ..
+        } = &mut *self.world;
+        if *now < weather[self.rim.node].cancelling && rng.chance(20) {
+            let running = rng.chance(70);
+            let us = rng.below(2 * plan.run_us);
+            self.rim.news.push(News::Cancel {
+                conn: id,
+                attempt,
+                running,
+            });
+            self.rim.wake(self.world.after_us(us), self.world);
+            self.world.ledger.strike(Kind::Cancel, true);
+        }
     }
 
     fn revoke(&mut self, id: ConnId) {
         self.note("revoke", [u64::from(id.slot), 0, 0]);
         // A session may also be revoked as the answer to its `Closed`.
-        let stops_early = self.world.plan.stops_early;
         let pool = self.rim.pool.as_mut().expect("workers have pools");
-        pool.revoke(id, stops_early);
+        pool.revoke(id, self.world);
         self.rim.prepared.remove(&id);
     }
 
@@ -312,7 +341,7 @@ impl Sink for Deck<'_> {
         );
         self.rim.expect(id, "cancel");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
-        pool.cancel(id, attempt, running);
+        pool.cancel(id, attempt, running, self.world);
     }
 
     fn pause(&mut self, id: ConnId, paused: bool) {

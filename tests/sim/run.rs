@@ -66,6 +66,7 @@ pub struct Report {
     pub ended: Time,
     pub strikes: Counts,
     pub pauses: u64,
+    pub hung: u64,
     pub steps: u64,
 }
 
@@ -79,6 +80,7 @@ impl Run {
         config.seed = plan.seed;
         config.attempts_max = plan.attempts_max;
         config.duplicates = plan.duplicates;
+        config.timeout = plan.timeout;
         let job = Job::new(plan.tasks.clone(), plan.text_bytes);
         let head = Node {
             role: Head::new(config, job),
@@ -138,6 +140,7 @@ impl Run {
             ended: self.world.now,
             strikes: self.world.ledger.strikes,
             pauses: self.world.ledger.pauses,
+            hung: self.world.ledger.hung,
             steps: self.steps,
         }
     }
@@ -152,12 +155,12 @@ impl Run {
                 };
                 self.wake(node);
             }
-            What::Batch {
+            What::Return {
                 node,
                 life,
                 thread,
                 serial,
-            } => self.end_batch(node, life, thread, serial),
+            } => self.kernel_returns(node, life, thread, serial),
             What::Dial { dial } => self.decide(dial),
             What::Written { bytes } => {
                 self.head.rim.unwritten -= bytes;
@@ -236,7 +239,12 @@ impl Run {
         }
         host.turn(&mut self.world);
         if let Some(exit) = host.rim.exit {
-            let is_told = host.is_draining && exit == Exit::Done;
+            let pool = host.rim.pool.as_ref().expect("workers have pools");
+            let is_told = match exit {
+                Exit::Done => host.is_draining,
+                Exit::Failed => pool.was_useless(),
+                _ => false,
+            };
             oracle!("exit-code", is_told, "worker {node} exits with {exit:?}");
             return self.ended(node);
         }
@@ -411,7 +419,7 @@ impl Run {
         }
     }
 
-    fn end_batch(&mut self, node: usize, life: u32, thread: usize, serial: u64) {
+    fn kernel_returns(&mut self, node: usize, life: u32, thread: usize, serial: u64) {
         let Some(host) = &mut self.workers[node - 1] else {
             return;
         };
@@ -421,7 +429,7 @@ impl Run {
         if self.world.now < host.rim.muted_until {
             // A stopped process does not compute either.
             let at = host.rim.muted_until + Duration::from_micros(1);
-            let what = What::Batch {
+            let what = What::Return {
                 node,
                 life,
                 thread,
@@ -430,7 +438,7 @@ impl Run {
             return self.world.push(at, what);
         }
         let pool = host.rim.pool.as_mut().expect("workers have pools");
-        if pool.end(thread, serial) {
+        if pool.end(thread, serial, &mut self.world) {
             pool.start(&mut self.world);
             host.rim.wake(self.world.now, &mut self.world);
         }

@@ -27,8 +27,8 @@ pub enum What {
     Arrival { cable: usize, end: usize },
     /// A pipe has room again for the end that writes.
     Space { cable: usize, end: usize },
-    /// A pool thread has finished what it took.
-    Batch {
+    /// The kernel of a pool thread returns.
+    Return {
         node: usize,
         life: u32,
         thread: usize,
@@ -95,6 +95,10 @@ pub struct Weather {
     pub slow_factor: u64,
     pub failing: Time,
     pub refusing: Time,
+    /// Some attempts take very long and do not heed a stop.
+    pub hanging: Time,
+    /// Some attempts are cancelled, though the head needs them and sends others.
+    pub cancelling: Time,
     pub black_hole: Time,
     /// The black hole says that it could not run what it gets; otherwise that it failed.
     pub returns: bool,
@@ -147,6 +151,15 @@ impl World {
 
     pub fn after_us(&self, us: u64) -> Time {
         self.now + Duration::from_micros(us)
+    }
+
+    /// From now on this worker and its connections may be lost.
+    pub fn touch(&mut self, node: usize) {
+        self.weather[node].is_struck = true;
+        self.ledger.touched(node as u32 - 1);
+        for cable in &mut self.cables {
+            cable.is_struck |= cable.node == node;
+        }
     }
 
     /// One way to a worker, or back.

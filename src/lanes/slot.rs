@@ -1,0 +1,366 @@
+//! What one thread of the pool has in hand.
+//!
+//! What it is: the attempts that it took together: which waits, which runs and for how long it may,
+//! which are finished. What it is not: the thread, or the flag that stops its kernel; the pool has
+//! both beside it. (A thread could keep its attempts to itself and save a lock for each; but then
+//! none could be cancelled, and a kernel that hangs would take the others along.)
+//!
+//! Invariant: every attempt that is loaded leaves exactly once, as a completion or as a job that
+//! did not start; whatever a kernel returns after its attempt left is dropped.
+
+use std::collections::VecDeque;
+
+use super::Job;
+use crate::frame::Status;
+use crate::limits::STOP_GRACE;
+use crate::payload::Payload;
+use crate::role::{Attempt, Completion, ConnId};
+use crate::time::{Duration, Time};
+
+/// One thread's attempts, all of one session.
+#[derive(Debug, Default)]
+pub struct Slot {
+    conn: Option<ConnId>,
+    timeout: Option<Duration>,
+    state: State,
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) done: Vec<Completion>,
+    /// How long those ran in all.
+    pub(super) run: Duration,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Free,
+    Running(Running),
+    /// In a kernel that does not return, and whose attempt has been answered without it.
+    Hung,
+}
+
+#[derive(Debug)]
+struct Running {
+    attempt: Attempt,
+    input_bytes: usize,
+    since: Time,
+    limit: Limit,
+    is_cancelled: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// It may run for as long as it takes.
+    None,
+    /// It may run until then.
+    Until(Time),
+    /// It was asked to stop, and must have done so then.
+    Stopping(Time),
+}
+
+/// What [`Lanes::check`](super::Lanes::check) found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Nothing to do.
+    InTime,
+    /// The kernel must be asked to stop.
+    Stop,
+    /// It was, and has not: this attempt is answered without it, and the thread of no use.
+    Hung(Attempt),
+}
+
+impl Slot {
+    /// Takes attempts of a session, each of which may run for `timeout`.
+    pub(super) fn load(
+        &mut self,
+        conn: ConnId,
+        timeout: Option<Duration>,
+        jobs: impl Iterator<Item = Job>,
+    ) {
+        assert!(matches!(self.state, State::Free) && self.waiting.is_empty());
+        self.conn = Some(conn);
+        self.timeout = timeout;
+        self.waiting.extend(jobs);
+    }
+
+    /// Whose attempts it has, or had last.
+    pub fn conn(&self) -> Option<ConnId> {
+        self.conn
+    }
+
+    /// Begins the next attempt.
+    pub fn begin(&mut self, now: Time) -> Option<Job> {
+        let job = self.waiting.pop_front()?;
+        assert!(matches!(self.state, State::Free), "one at a time");
+        self.state = State::Running(Running {
+            attempt: job.attempt,
+            input_bytes: job.input.len(),
+            since: now,
+            limit: self.timeout.map_or(Limit::None, |t| Limit::Until(now + t)),
+            is_cancelled: false,
+        });
+        Some(job)
+    }
+
+    /// The kernel has returned; what, may not count any more.
+    pub fn end(&mut self, status: Status, output: Payload, now: Time) {
+        match std::mem::take(&mut self.state) {
+            State::Running(running) => self.answer(&running, status, output, now),
+            hung => self.state = hung,
+        }
+    }
+
+    /// Whether the thread was of no use until now; it is of use again.
+    pub fn recover(&mut self) -> bool {
+        let was_hung = matches!(self.state, State::Hung);
+        if was_hung {
+            self.state = State::Free;
+        }
+        was_hung
+    }
+
+    /// Takes back the attempts of a session that have not started.
+    pub fn recall(&mut self, conn: ConnId) -> VecDeque<Job> {
+        match self.conn == Some(conn) {
+            true => std::mem::take(&mut self.waiting),
+            false => VecDeque::new(),
+        }
+    }
+
+    /// Takes back one attempt if it has not started.
+    pub fn take_back(&mut self, conn: ConnId, attempt: Attempt) -> Option<Job> {
+        match self.conn == Some(conn) {
+            true => super::remove(&mut self.waiting, attempt),
+            false => None,
+        }
+    }
+
+    /// Gives up one attempt if it runs; says whether it does. Its kernel must be asked to stop.
+    pub fn stop(&mut self, conn: ConnId, attempt: Attempt) -> bool {
+        match &mut self.state {
+            State::Running(running) if (self.conn, running.attempt) == (Some(conn), attempt) => {
+                running.is_cancelled = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Drops what waits; says whether an attempt runs. Nobody wants its result, but how long it may
+    /// run stays: a thread is not given up because a head has gone away.
+    pub fn abandon(&mut self) -> bool {
+        self.waiting.clear();
+        matches!(self.state, State::Running(_))
+    }
+
+    /// Holds what runs against the time.
+    pub(super) fn check(&mut self, now: Time) -> Check {
+        let State::Running(running) = &mut self.state else {
+            return Check::InTime;
+        };
+        match running.limit {
+            Limit::Until(at) if at <= now => {
+                running.limit = Limit::Stopping(now + STOP_GRACE);
+                Check::Stop
+            }
+            Limit::Stopping(at) if at <= now => {
+                let attempt = running.attempt;
+                if let State::Running(running) = std::mem::replace(&mut self.state, State::Hung) {
+                    self.answer(&running, Status::TimedOut, Payload::EMPTY, now);
+                }
+                Check::Hung(attempt)
+            }
+            _ => Check::InTime,
+        }
+    }
+
+    fn answer(&mut self, running: &Running, status: Status, output: Payload, now: Time) {
+        let (status, output) = match (running.limit, self.timeout) {
+            _ if running.is_cancelled => (Status::Returned, Payload::from(&b"cancelled"[..])),
+            (Limit::Stopping(_), Some(timeout)) => {
+                let reason = format!(
+                    "it ran for longer than --timeout {} s",
+                    timeout.as_secs_f64()
+                );
+                (Status::TimedOut, Payload::from(reason.as_bytes()))
+            }
+            _ => (status, output),
+        };
+        let run = now.since(running.since);
+        self.run += run;
+        self.done.push(Completion {
+            conn: self.conn.expect("it runs for a session"),
+            attempt: running.attempt,
+            status,
+            output,
+            input_bytes: running.input_bytes as u32,
+            run_us: u32::try_from(run.as_micros()).unwrap_or(u32::MAX),
+        });
+    }
+
+    /// When [`Slot::check`] must be called at the latest: what waits may begin any time, and then
+    /// be overdue after its timeout.
+    pub(super) fn next_check(&self, now: Time) -> Option<Time> {
+        let begins = self.timeout.filter(|_| !self.waiting.is_empty());
+        let running = match &self.state {
+            State::Running(Running {
+                limit: Limit::Until(at) | Limit::Stopping(at),
+                ..
+            }) => Some(*at),
+            _ => None,
+        };
+        begins
+            .map(|timeout| now + timeout)
+            .into_iter()
+            .chain(running)
+            .min()
+    }
+
+    /// The process did not run for so long, which is not the kernel's fault.
+    pub(super) fn extend(&mut self, by: Duration) {
+        if let State::Running(running) = &mut self.state
+            && let Limit::Until(at) | Limit::Stopping(at) = &mut running.limit
+        {
+            *at = *at + by;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Lanes;
+    use super::*;
+    use crate::kernel::{Kernel, KernelError, Stop};
+    use std::sync::Arc;
+
+    const CONN: ConnId = ConnId {
+        slot: 3,
+        generation: 1,
+    };
+    const OTHER: ConnId = ConnId {
+        slot: 3,
+        generation: 2,
+    };
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    struct Nothing;
+
+    impl Kernel for Nothing {
+        fn run(&self, _: &[u8], _: &Stop, _: &mut Vec<u8>) -> Result<(), KernelError> {
+            Ok(())
+        }
+    }
+
+    fn attempt(task: u64) -> Attempt {
+        Attempt { task, number: 1 }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_micros(ms * 1000)
+    }
+
+    fn job(task: u64) -> Job {
+        let (attempt, input) = (attempt(task), Payload::EMPTY);
+        Job { attempt, input }
+    }
+
+    /// Tasks 0, 1 and 2 in hand, of which 0 runs since the beginning.
+    fn slot(timeout: Option<Duration>) -> (Lanes, Slot) {
+        let (mut lanes, mut slot) = (Lanes::default(), Slot::default());
+        lanes.open(CONN, Arc::new(Nothing), timeout);
+        slot.load(CONN, timeout, (0..3).map(job));
+        slot.begin(at(0)).unwrap();
+        (lanes, slot)
+    }
+
+    fn end(slot: &mut Slot, ms: u64) {
+        slot.end(Status::Done, Payload::EMPTY, at(ms));
+    }
+
+    /// What was answered, and what is in the lane.
+    fn collect(lanes: &mut Lanes, slot: &mut Slot) -> (Vec<(u64, Status)>, Vec<u64>) {
+        let mut finished = Vec::new();
+        lanes.collect(slot, &mut finished);
+        let finished = finished.iter().map(|done| (done.attempt.task, done.status));
+        let rest = lanes.recall(CONN).into_iter().map(|job| job.attempt.task);
+        (finished.collect(), rest.collect())
+    }
+
+    #[test]
+    fn an_attempt_is_taken_back_only_before_it_starts() {
+        let (mut lanes, mut slot) = slot(None);
+        assert!(slot.take_back(CONN, attempt(0)).is_none());
+        assert!(slot.take_back(OTHER, attempt(1)).is_none());
+        assert_eq!(slot.take_back(CONN, attempt(1)).unwrap().attempt.task, 1);
+        assert!(slot.take_back(CONN, attempt(1)).is_none());
+        end(&mut slot, 1);
+        assert_eq!(
+            collect(&mut lanes, &mut slot),
+            (vec![(0, Status::Done)], vec![2])
+        );
+    }
+
+    #[test]
+    fn a_cancelled_attempt_is_returned_whatever_its_kernel_says() {
+        let (mut lanes, mut slot) = slot(Some(TIMEOUT));
+        assert!(!slot.stop(CONN, attempt(1)), "it does not run");
+        assert!(!slot.stop(OTHER, attempt(0)), "it is another's");
+        assert!(slot.stop(CONN, attempt(0)));
+        // Also if its time is over before it returns.
+        assert_eq!(slot.check(at(1000)), Check::Stop);
+        end(&mut slot, 1001);
+        slot.begin(at(1001)).unwrap();
+        end(&mut slot, 1002);
+        let answered = vec![(0, Status::Returned), (1, Status::Done)];
+        assert_eq!(collect(&mut lanes, &mut slot), (answered, vec![2]));
+    }
+
+    #[test]
+    fn a_kernel_has_its_time_and_then_a_grace() {
+        let (mut lanes, mut slot) = slot(Some(TIMEOUT));
+        assert_eq!(slot.check(at(999)), Check::InTime);
+        assert_eq!(slot.check(at(1000)), Check::Stop);
+        assert_eq!(slot.check(at(1001)), Check::InTime, "it was asked");
+        end(&mut slot, 1500);
+        slot.begin(at(1500)).unwrap();
+        assert_eq!(slot.check(at(2499)), Check::InTime);
+        assert_eq!(slot.check(at(2500)), Check::Stop);
+        assert_eq!(slot.check(at(2500) + STOP_GRACE), Check::Hung(attempt(1)));
+        let answered = vec![(0, Status::TimedOut), (1, Status::TimedOut)];
+        assert_eq!(collect(&mut lanes, &mut slot), (answered, vec![2]));
+        // One day it returns.
+        end(&mut slot, 9000);
+        assert!(slot.begin(at(9000)).is_none());
+        assert_eq!(collect(&mut lanes, &mut slot), (vec![], vec![]));
+        assert!(slot.recover());
+        assert!(!slot.recover());
+    }
+
+    #[test]
+    fn an_abandoned_attempt_keeps_its_time_and_gets_none() {
+        let (mut lanes, mut slot) = slot(None);
+        assert!(slot.abandon());
+        assert_eq!(slot.next_check(at(0)), None);
+        assert_eq!(slot.check(at(1 << 40)), Check::InTime);
+        end(&mut slot, 1);
+        assert!(slot.begin(at(1)).is_none());
+        assert!(!slot.abandon());
+        lanes.close(CONN);
+        assert_eq!(collect(&mut lanes, &mut slot).1, []);
+    }
+
+    #[test]
+    fn the_next_check_is_in_time_for_what_runs_and_what_may_begin() {
+        let (_, mut slot) = slot(Some(TIMEOUT));
+        assert_eq!(slot.next_check(at(400)), Some(at(1000)));
+        slot.extend(TIMEOUT);
+        assert_eq!(
+            slot.next_check(at(400)),
+            Some(at(1400)),
+            "what waits may begin"
+        );
+        slot.recall(CONN);
+        assert_eq!(slot.next_check(at(400)), Some(at(2000)));
+        end(&mut slot, 500);
+        assert_eq!(slot.next_check(at(500)), None);
+    }
+}

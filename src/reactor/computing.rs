@@ -1,0 +1,60 @@
+//! What stands between the loop and the pool.
+//!
+//! What it is: the turn's commands on their way to the pool, its reports on their way to the role,
+//! and the time from one to the other. What it is not: the pool.
+//!
+//! Invariant: the pool's lock is taken twice a turn, once for all reports and once for all commands
+//! (and a third time if writing made the role say something).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Reactor;
+use crate::pool::Pool;
+use crate::role::{Event, Role};
+use crate::time::Time;
+
+impl Reactor {
+    /// Starts a pool for the role's submissions.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn start_pool(&mut self, slots: u16) -> io::Result<()> {
+        self.pool = Some(Pool::new(slots, Arc::clone(&self.waker))?);
+        Ok(())
+    }
+
+    /// When the pool must be asked for reports, whether or not it says that it has any.
+    pub(super) fn next_check(&self) -> Option<Time> {
+        let at = self.pool.as_ref()?.next_check()?;
+        Some(Time::ZERO + at.saturating_duration_since(self.start))
+    }
+
+    pub(super) fn take_reports(&mut self, role: &mut impl Role, now: Time) {
+        let at = self.instant(now);
+        if let Some(pool) = &mut self.pool {
+            pool.take(&mut self.reports, at);
+        }
+        let mut reports = std::mem::take(&mut self.reports);
+        for done in reports.finished.drain(..) {
+            role.handle(Event::Completed(done), now, &mut self.outlet());
+        }
+        for (count, hung) in reports.slots.drain(..) {
+            role.handle(Event::Slots { count, hung }, now, &mut self.outlet());
+        }
+        self.reports = reports;
+    }
+
+    /// Gives the pool the turn's commands, under one lock.
+    pub(super) fn submit(&mut self, now: Time) {
+        let at = self.instant(now);
+        if let Some(pool) = &mut self.pool {
+            pool.apply(&mut self.notes.pool, at);
+        }
+    }
+
+    fn instant(&self, now: Time) -> Instant {
+        self.start + now.since(Time::ZERO)
+    }
+}

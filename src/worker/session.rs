@@ -1,0 +1,108 @@
+//! One head as the worker sees it.
+//!
+//! What it is: how far it has greeted, what it holds of its credit, and whether its attempts may run.
+//! What it is not: the attempts; those are in the pool.
+//!
+//! Invariant: `tasks` and `bytes` are within the credit the head was given.
+
+use super::WorkerConfig;
+use crate::frame::{Frame, Refusal};
+use crate::limits::{OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW};
+use crate::role::{ConnId, Sink};
+use crate::silence::Silence;
+use crate::time::Time;
+
+/// One head.
+pub(super) struct Session {
+    pub peer: String,
+    pub phase: Phase,
+    pub silence: Silence,
+    /// Attempts taken and not answered.
+    pub tasks: u32,
+    /// Their input bytes.
+    pub bytes: usize,
+    /// Bytes in the outbox.
+    pub unsent_bytes: usize,
+    /// The pool starts nothing of it: the head reads too little of what is there, or is lost.
+    pub paused: bool,
+}
+
+pub(super) enum Phase {
+    /// Must greet until then.
+    Greeting { until: Time },
+    /// Has been welcomed and must name its job first.
+    Welcomed { payload_bytes_max: usize },
+    /// Sends tasks.
+    Working { payload_bytes_max: usize },
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} tasks)", self.peer, self.tasks)
+    }
+}
+
+impl Session {
+    pub fn send(&mut self, conn: ConnId, frame: Frame<'_>, out: &mut impl Sink) {
+        self.unsent_bytes += frame.encoded_bytes();
+        out.send(conn, frame);
+    }
+
+    pub fn deadline(&self) -> Time {
+        match self.phase {
+            Phase::Greeting { until } => until,
+            _ => self.silence.deadline(),
+        }
+    }
+    /// Has the pool wait while the head does not read or is lost, and go on afterwards.
+    pub fn pause_or_resume(&mut self, conn: ConnId, out: &mut impl Sink) {
+        let is_full = match self.paused {
+            false => self.unsent_bytes > OUTBOX_BYTES_HIGH,
+            true => self.unsent_bytes >= OUTBOX_BYTES_LOW,
+        };
+        let paused = self.silence.is_lost() || is_full;
+        if paused != std::mem::replace(&mut self.paused, paused) {
+            out.pause(conn, paused);
+        }
+    }
+
+    /// Accounts for a task, within the credit it was given.
+    pub fn take(
+        &mut self,
+        config: &WorkerConfig,
+        input: &[u8],
+        payload_bytes_max: usize,
+    ) -> Result<(), Refused> {
+        if input.len() > payload_bytes_max {
+            return Err(Refused::protocol(format!(
+                "an input of {} bytes where {payload_bytes_max} are agreed",
+                input.len()
+            )));
+        }
+        let bytes = self.bytes + input.len();
+        let exceeds_bytes = self.tasks > 0 && bytes > config.credit_bytes as usize;
+        if self.tasks >= config.credit_tasks || exceeds_bytes {
+            return Err(Refused::protocol(
+                "more tasks than it has credit for".into(),
+            ));
+        }
+        self.tasks += 1;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+/// A head that is turned away, and why.
+pub(super) struct Refused {
+    pub refusal: Refusal,
+    pub reason: String,
+}
+
+impl Refused {
+    pub fn protocol(reason: String) -> Refused {
+        Refused {
+            refusal: Refusal::Protocol,
+            reason,
+        }
+    }
+}
