@@ -107,6 +107,7 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     config.give_up = options.give_up;
     config.attempts_max = options.attempts_max;
     config.failures_max = options.failures_max;
+    config.duplicates = options.duplicates;
     config.seed = u64::from(std::process::id());
     let mut role = Head::new(config, Compared::new(options.job.clone()));
     reactor

@@ -64,6 +64,8 @@ pub struct HeadOptions {
     pub attempts_max: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// Whether a task may run twice, or be handed back, only to end sooner.
+    pub duplicates: bool,
     /// Where the results go; `None` is standard output.
     pub output: Option<PathBuf>,
     /// Where every outcome is recorded before it is delivered.
@@ -109,6 +111,7 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
             Some(typed) => Some(whole("--max-failures", &typed, 0..=u64::MAX)?),
             None => None,
         },
+        duplicates: !matches.opt_present("no-duplicates"),
         output: file(matches, "output", "for standard output leave --output out")?,
         journal: journal(matches)?,
         unordered: matches.opt_present("unordered"),
@@ -267,6 +270,12 @@ while it ran (default {ATTEMPTS_DEFAULT})"
             "N",
             "end early when more than N tasks have failed",
         ),
+        Flag::new(
+            "",
+            "no-duplicates",
+            "",
+            "tasks have side effects: none is run twice, or\nhanded back, only to end sooner",
+        ),
     ]
 }
 
@@ -387,6 +396,7 @@ pub(super) mod tests {
             give_up: Duration::from_secs(60),
             attempts_max: 3,
             failures_max: None,
+            duplicates: true,
             output: None,
             journal: None,
             unordered: false,
@@ -427,6 +437,7 @@ pub(super) mod tests {
         assert_eq!(ok("--attempts 1").attempts_max, 1);
         assert!(error("--attempts 0").starts_with("--attempts is 0, but must be from 1"));
         assert_eq!(ok("--max-failures 0").failures_max, Some(0));
+        assert!(!ok("--no-duplicates").duplicates);
         assert!(error("--max-failures some").contains("not a whole number"));
     }
 
