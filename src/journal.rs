@@ -245,7 +245,7 @@ impl<'a> Record<'a> {
     /// Reads a whole record, which stands at offset `at`; `None` if it is none, whatever the reason.
     pub fn parse(bytes: &'a [u8], at: u64) -> Option<Record<'a>> {
         let (prefix, body) = bytes.split_first_chunk()?;
-        let crc = crc(&prefix[field::LENGTH], &[body]);
+        let crc = crc(&prefix[field::LENGTH], body);
         if body_bytes(prefix) != body.len() || crc != BigEndian::read_u32(&prefix[field::CRC]) {
             return None;
         }
@@ -286,18 +286,22 @@ pub fn body_bytes(prefix: &[u8; PREFIX_BYTES]) -> usize {
 fn seal(body: &[&[u8]], out: &mut Vec<u8>) {
     let bytes = body.iter().map(|part| part.len()).sum::<usize>();
     let length = u32::try_from(bytes).expect("a body is below 4 GiB");
-    let length = length.to_be_bytes();
+    let start = out.len();
     out.reserve(PREFIX_BYTES + bytes);
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&crc(&length, body).to_be_bytes());
+    out.resize(start + PREFIX_BYTES, 0);
     body.iter().for_each(|part| out.extend_from_slice(part));
+    // Over the body as a whole: a CRC of short parts costs more.
+    let (prefix, body) = out[start..].split_at_mut(PREFIX_BYTES);
+    BigEndian::write_u32(&mut prefix[field::LENGTH], length);
+    let crc = crc(&prefix[field::LENGTH], body);
+    BigEndian::write_u32(&mut prefix[field::CRC], crc);
 }
 
 /// Over the length, too: a damaged one would otherwise be believed whenever what follows fits it.
-fn crc(length: &[u8], body: &[&[u8]]) -> u32 {
+fn crc(length: &[u8], body: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(length);
-    body.iter().for_each(|part| crc.update(part));
+    crc.update(body);
     crc.finalize()
 }
 
