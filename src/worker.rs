@@ -10,6 +10,8 @@
 
 mod session;
 
+use std::collections::BTreeSet;
+
 use log::{debug, error, info, warn};
 
 use crate::conns::Conns;
@@ -122,6 +124,7 @@ impl Worker {
             tasks: 0,
             bytes: 0,
             unsent_bytes: 0,
+            unwanted: BTreeSet::new(),
             paused: false,
         };
         self.sessions.insert(conn, session);
@@ -200,6 +203,7 @@ impl Worker {
                 Ok(())
             }
             (Phase::Working { .. }, Frame::Cancel { attempt, running }) => {
+                session.cancelled(attempt);
                 out.cancel(conn, attempt, running);
                 Ok(())
             }
@@ -229,6 +233,7 @@ impl Worker {
         };
         session.tasks -= 1;
         session.bytes -= done.input_bytes as usize;
+        session.unwanted.remove(&done.attempt);
         let too_long = (done.output.len() > payload_bytes_max).then(|| {
             format!(
                 "its output of {} bytes is longer than the {payload_bytes_max} allowed; \
@@ -280,9 +285,10 @@ impl Worker {
         };
         match reason {
             CloseReason::Protocol(_) => warn!("connection from {} closed: {reason}", session.peer),
-            _ if session.tasks > 0 => warn!(
+            _ if session.wanted_tasks() > 0 => warn!(
                 "head {} is gone ({reason}); {} tasks dropped",
-                session.peer, session.tasks
+                session.peer,
+                session.wanted_tasks()
             ),
             _ => info!("head {} is gone ({reason})", session.peer),
         }

@@ -5,10 +5,12 @@
 //!
 //! Invariant: `tasks` and `bytes` are within the credit the head was given.
 
+use std::collections::BTreeSet;
+
 use super::WorkerConfig;
 use crate::frame::{Frame, Refusal};
 use crate::limits::{OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW};
-use crate::role::{ConnId, Sink};
+use crate::role::{Attempt, ConnId, Sink};
 use crate::silence::Silence;
 use crate::time::Time;
 
@@ -23,6 +25,9 @@ pub(super) struct Session {
     pub bytes: usize,
     /// Bytes in the outbox.
     pub unsent_bytes: usize,
+    /// Those of them that the head was heard not to need. One may be answered already when that is
+    /// heard, so this is for messages only.
+    pub unwanted: BTreeSet<Attempt>,
     /// The pool starts nothing of it: the head reads too little of what is there, or is lost.
     pub paused: bool,
 }
@@ -54,6 +59,19 @@ impl Session {
             _ => self.silence.deadline(),
         }
     }
+
+    /// Notes that the head does not need an attempt.
+    pub fn cancelled(&mut self, attempt: Attempt) {
+        if self.unwanted.len() < self.tasks as usize {
+            self.unwanted.insert(attempt);
+        }
+    }
+
+    /// Attempts whose outcomes the head waits for.
+    pub fn wanted_tasks(&self) -> usize {
+        (self.tasks as usize).saturating_sub(self.unwanted.len())
+    }
+
     /// Has the pool wait while the head does not read or is lost, and go on afterwards.
     pub fn pause_or_resume(&mut self, conn: ConnId, out: &mut impl Sink) {
         let is_full = match self.paused {
