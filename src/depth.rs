@@ -38,10 +38,10 @@ impl Depth {
         }
     }
 
-    /// The worker computes with another number of threads.
+    /// The worker computes with another number of threads: its rate is no longer what it was.
     pub fn set_slots(&mut self, slots: u16) {
         self.floor = (2 * u32::from(slots)).min(self.ceiling);
-        self.tasks = self.tasks.max(self.floor);
+        self.tasks = self.floor;
     }
 
     /// Takes note of one outcome.

@@ -34,8 +34,13 @@ use crate::worker::{Worker, WorkerConfig};
 
 /// Runs `head`.
 pub fn head(options: &HeadOptions) -> u8 {
+    lead(options, builtin())
+}
+
+/// Runs a head whose workers within this process have kernels of one's own.
+pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
     messages::start("head", level(options.quiet, LevelFilter::Warn));
-    finish(run_head(options))
+    finish(run_head(options, kernels))
 }
 
 /// Runs `worker` until it is told to end.
@@ -83,7 +88,7 @@ impl From<Unusable> for Failure {
     }
 }
 
-fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
+fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
@@ -92,13 +97,13 @@ fn run_head(options: &HeadOptions) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     reactor.set_output(open_output(options, &reactor)?);
     let serial = match options.compare {
-        true => match run_serially(options, &stop)? {
+        true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
             serial => serial,
         },
         false => None,
     };
-    let (names, targets) = workers(options)?;
+    let (names, targets) = workers(options, &kernels)?;
     reactor.set_targets(targets);
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = options.payload_max_bytes;
@@ -258,8 +263,12 @@ fn catch_signals(options: &HeadOptions) -> io::Result<(UnixStream, Arc<Stop>)> {
 }
 
 /// `None` if a signal came first.
-fn run_serially(options: &HeadOptions, stop: &Stop) -> Result<Option<Serial>, Failure> {
-    let ran = serial::run(options.job.clone(), &builtin(), stop, |_, _, _| {});
+fn run_serially(
+    options: &HeadOptions,
+    kernels: &Kernels,
+    stop: &Stop,
+) -> Result<Option<Serial>, Failure> {
+    let ran = serial::run(options.job.clone(), kernels, stop, |_, _, _| {});
     let serial = ran.map_err(|reason| Failure {
         exit: Exit::Usage,
         reason,
@@ -305,13 +314,17 @@ fn seconds(time: Duration) -> String {
 }
 
 /// Names and targets of the workers, after starting the embedded ones.
-fn workers(options: &HeadOptions) -> Result<(Vec<String>, Vec<Target>), Failure> {
+fn workers(
+    options: &HeadOptions,
+    kernels: &Kernels,
+) -> Result<(Vec<String>, Vec<Target>), Failure> {
     let addresses = match &options.cluster {
         Cluster::Remote(addresses) => addresses.clone(),
         Cluster::Local(count) => {
             let mut addresses = Vec::new();
             for _ in 0..*count {
-                let started = start_local(options.payload_max_bytes);
+                let config = local_config(options, kernels);
+                let started = start_local(config);
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -329,11 +342,17 @@ fn workers(options: &HeadOptions) -> Result<(Vec<String>, Vec<Target>), Failure>
     Ok((names, targets.collect()))
 }
 
-/// Starts a one-slot worker inside this process, on a real socket of its own.
-fn start_local(payload_bytes_max: usize) -> io::Result<SocketAddr> {
-    let (reactor, address) = local((Ipv4Addr::LOCALHOST, 0).into(), payload_bytes_max)?;
+fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
+    let mut config = WorkerConfig::new(1, kernels.clone());
+    config.payload_bytes_max = options.payload_max_bytes;
+    config
+}
+
+/// Starts a worker inside this process, on a real socket of its own.
+fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
+    let (reactor, address) = local_reactor((Ipv4Addr::LOCALHOST, 0).into(), &config)?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, payload_bytes_max) {
+        if let Err(error) = serve_locally(reactor, address, config) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -342,28 +361,26 @@ fn start_local(payload_bytes_max: usize) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn local(address: SocketAddr, payload_bytes_max: usize) -> io::Result<(Reactor, SocketAddr)> {
-    let mut reactor = Reactor::new(Side::Worker, payload_bytes_max)?;
-    let address = reactor.listen(address)?;
-    reactor.start_pool(1)?;
+fn local_reactor(at: SocketAddr, config: &WorkerConfig) -> io::Result<(Reactor, SocketAddr)> {
+    let mut reactor = Reactor::new(Side::Worker, config.payload_bytes_max)?;
+    let address = reactor.listen(at)?;
+    reactor.start_pool(config.slots)?;
     Ok((reactor, address))
 }
 
 /// Runs a local worker, and another one at the same address whenever it ends for want of slots: this
-/// program is its supervisor. The thread that does not return stays behind.
+/// program is its supervisor. The threads that do not return stay behind.
 fn serve_locally(
     mut reactor: Reactor,
     address: SocketAddr,
-    payload_bytes_max: usize,
+    mut config: WorkerConfig,
 ) -> io::Result<()> {
     loop {
-        let mut config = WorkerConfig::new(1, builtin());
-        config.payload_bytes_max = payload_bytes_max;
         config.incarnation = incarnation();
-        if reactor.run(&mut Worker::new(config))? != Exit::Failed {
+        if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local(address, payload_bytes_max)?;
+        (reactor, _) = local_reactor(address, &config)?;
     }
 }
 

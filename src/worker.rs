@@ -392,6 +392,9 @@ impl Worker {
             None => info!("a kernel has stopped after all; {count} of {total} slots compute"),
         }
         self.slots = count;
+        if self.ending.is_some() {
+            return;
+        }
         if count == 0 {
             error!("no slot is left: this worker ends (exit code 1), to be started again");
             return self.drain(Exit::Failed, now, out);

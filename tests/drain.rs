@@ -61,7 +61,7 @@ fn stubborn(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
 /// Not a test: a worker that the others start.
 #[test]
 #[ignore = "started by the other tests"]
-fn worker_process() {
+fn own_process() {
     let open = match std::env::var_os("STUBBORN") {
         Some(_) => stubborn,
         None => told,

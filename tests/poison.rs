@@ -40,7 +40,7 @@ fn deadly(setup: &[u8]) -> Result<Arc<dyn Kernel>, String> {
 /// Not a test: the worker that the others start.
 #[test]
 #[ignore = "started by the other tests"]
-fn worker_process() {
+fn own_process() {
     serve(Kernels::new().with(square::NAME, deadly));
 }
 

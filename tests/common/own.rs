@@ -1,10 +1,10 @@
-//! Workers with kernels of a test's own, each a process that may die.
+//! Workers with kernels of a test's own, each a process that may die, and heads that have such inside.
 //!
-//! What it is: the test binary started again as a worker, and [`Supervised`], one that is started
+//! What it is: the test binary started again as a worker or as a head, and [`Supervised`], one that is started
 //! again whenever it dies, as an init system does. What it is not: the shipped program, though all of
 //! it but the kernels is the same.
 //!
-//! A test file that uses it has a test `worker_process`, ignored, that calls [`serve`].
+//! A test file that uses it has a test `own_process`, ignored, that calls [`serve`].
 //!
 //! Invariant: the address of a supervised worker stays the same.
 
@@ -16,35 +16,54 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use teamster::kernel::Kernels;
-use teamster::options::WorkerOptions;
+use teamster::options::{HeadOptions, WorkerOptions};
 
 use super::Worker;
 
-/// Holds the arguments of such a worker.
-const VARIABLE: &str = "TEAMSTER_TEST_WORKER";
+/// Hold the arguments of such a worker, or of such a head.
+const WORKER: &str = "TEAMSTER_TEST_WORKER";
+const HEAD: &str = "TEAMSTER_TEST_HEAD";
 /// How often the supervisor looks.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A worker with these arguments, split at blanks.
 pub fn own_worker(args: &str) -> Command {
+    own(WORKER, args)
+}
+
+/// A head with these arguments, for its workers inside the process. What the test harness prints stands
+/// before and behind its results.
+pub fn own_head(args: &str) -> Command {
+    own(HEAD, args)
+}
+
+fn own(variable: &str, args: &str) -> Command {
     let mut command = Command::new("sh");
     // A worker that aborts is meant to, and leaves no core. The second thread keeps the test harness
     // from printing on the line that tells the address.
-    let script = "ulimit -c 0; exec \"$0\" worker_process --exact --ignored --nocapture \
+    let script = "ulimit -c 0; exec \"$0\" own_process --exact --ignored --nocapture \
                   --test-threads 2";
     command.args(["-c", script]);
     command.arg(std::env::current_exe().unwrap());
-    command.env(VARIABLE, args).env_remove("RUST_LOG");
+    command.env(variable, args).env_remove("RUST_LOG");
     command
 }
 
-/// In a process started as [`own_worker`]: works, and never returns. Otherwise does nothing.
+/// In a process started as [`own_worker`] or [`own_head`]: works, and never returns. Otherwise does
+/// nothing.
 pub fn serve(kernels: Kernels) {
-    if let Ok(args) = std::env::var(VARIABLE) {
-        let args = args.split_whitespace().map(Into::into);
-        let options = WorkerOptions::parse(args).unwrap();
-        std::process::exit(teamster::run::serve(&options, kernels).into());
-    }
+    let args = |variable| {
+        let args = std::env::var(variable).ok()?;
+        Some(args.split_whitespace().map(Into::into).collect::<Vec<_>>())
+    };
+    let code = if let Some(args) = args(WORKER) {
+        teamster::run::serve(&WorkerOptions::parse(args).unwrap(), kernels)
+    } else if let Some(args) = args(HEAD) {
+        teamster::run::lead(&HeadOptions::parse(args).unwrap(), kernels)
+    } else {
+        return;
+    };
+    std::process::exit(code.into());
 }
 
 /// A worker that is started again whenever it dies, until this is dropped.

@@ -286,3 +286,48 @@ fn one_that_was_set_aside_and_then_works_is_used_at_once() {
     }
     bench.expect(&[]);
 }
+
+#[test]
+fn a_worker_is_told_how_long_an_attempt_may_run() {
+    let mut bench = greeted(1, 9, |config| config.timeout = Some(seconds(2)));
+    close(&mut bench, conn(0));
+    bench.sleep();
+    opened(&mut bench, 0);
+    bench.hear(conn(0), welcome(1, 1));
+    let expected = "0: Job k 0 within 2000 ms";
+    assert_eq!(said(&mut bench, "Job"), [expected]);
+}
+
+#[test]
+fn running_out_of_time_is_a_task_s_own_answer_however_short_it_ran() {
+    let mut bench = greeted(2, 9, |config| config.failures_max = Some(1));
+    bench.hear(conn(0), failed(0, 1, Status::TimedOut, 5));
+    bench.turn();
+    bench.expect(&["write 1", "0: Task 2/1 0"]);
+    assert_eq!(bench.role.scheduler().counts().doubted, 0);
+    let (_, tally) = bench.role.tallies().next().unwrap();
+    assert_eq!(tally.failed, 1);
+    bench.hear(conn(1), failed(1, 1, Status::TimedOut, 5));
+    bench.turn();
+    assert_eq!(said(&mut bench, "exit"), ["exit Failed"]);
+}
+
+#[test]
+fn a_worker_holds_no_more_than_its_slots_call_for() {
+    let (mut bench, slots) = (head(1, 99, 0, 1), 4);
+    bench.turn();
+    opened(&mut bench, 0);
+    bench.hear(conn(0), welcome(slots, 64));
+    bench.turn();
+    assert_eq!(said(&mut bench, "Task").len(), 8, "two for each");
+    bench.hear(conn(0), Frame::Slots { slots: 1 });
+    for task in 0..6 {
+        bench.hear(conn(0), outcome(attempt(task, 1), b""));
+    }
+    bench.turn();
+    assert_eq!(said(&mut bench, "Task").len(), 0, "it holds two");
+    assert_eq!(bench.role.slots(), 1);
+    bench.hear(conn(0), Frame::Slots { slots: 2 });
+    bench.turn();
+    assert_eq!(said(&mut bench, "Task").len(), 2);
+}

@@ -406,3 +406,93 @@ fn an_idle_worker_ends_at_once() {
     bench.turn();
     bench.expect(&["exit Done"]);
 }
+
+#[test]
+fn the_pool_is_told_how_long_an_attempt_may_run() {
+    let mut bench = worker();
+    opened(&mut bench, 0);
+    bench.hear(conn(0), HELLO);
+    let (kernel, setup) = ("k", &[][..]);
+    let job = Frame::Job {
+        timeout_ms: 1500,
+        kernel,
+        setup,
+    };
+    bench.hear(conn(0), job);
+    bench.expect(&["0: Welcome 2 3 100 1048576", "0: prepare within 1.5s"]);
+}
+
+#[test]
+fn a_cancelled_attempt_is_answered_once_even_if_it_is_cancelled_too_late() {
+    let cancel = |running| Frame::Cancel {
+        attempt: attempt(0, 1),
+        running,
+    };
+    let mut bench = working();
+    bench.hear(conn(0), task(0, b""));
+    bench.hear(conn(0), cancel(false));
+    bench.hear(conn(0), cancel(true));
+    bench.tell(completed(attempt(0, 1), b""));
+    // These two have crossed.
+    bench.hear(conn(0), cancel(true));
+    bench.turn();
+    bench.expect(&[
+        "0: submit 0/1 0",
+        "0: cancel 0/1 false",
+        "0: cancel 0/1 true",
+        "0: Outcome 0/1 Done 0",
+        "0: cancel 0/1 true",
+    ]);
+    opened(&mut bench, 1);
+    bench.hear(conn(1), HELLO);
+    bench.hear(conn(1), cancel(true));
+    bench.expect(&[
+        "1: Welcome 2 3 100 1048576",
+        "1: Refuse Protocol: Cancel frame at the wrong moment",
+        "1: close",
+    ]);
+}
+
+fn slots(count: u16) -> Event<'static> {
+    let hung = Some(attempt(0, 1));
+    Event::Slots { count, hung }
+}
+
+#[test]
+fn it_tells_its_heads_how_many_slots_are_left_and_the_next_one_at_once() {
+    let mut bench = working();
+    opened(&mut bench, 1);
+    bench.tell(slots(1));
+    bench.expect(&["0: Slots 1"]);
+    bench.hear(conn(1), HELLO);
+    bench.expect(&["1: Welcome 1 3 100 1048576"]);
+    bench.tell(Event::Slots {
+        count: 2,
+        hung: None,
+    });
+    bench.expect(&["0: Slots 2", "1: Slots 2"]);
+}
+
+#[test]
+fn without_slots_it_hands_back_what_it_holds_and_fails() {
+    let mut bench = working();
+    bench.tell(slots(0));
+    bench.turn();
+    bench.expect(&["0: Drain", "0: recall"]);
+    // A slot that comes back changes nothing any more.
+    bench.tell(slots(1));
+    let (conn, reason) = (conn(0), CloseReason::Peer);
+    bench.tell(Event::Closed { conn, reason });
+    bench.turn();
+    bench.expect(&["0: revoke", "exit Failed"]);
+}
+
+#[test]
+fn told_to_end_it_has_not_failed_if_its_last_slot_is_lost() {
+    let mut bench = worker();
+    opened(&mut bench, 0);
+    bench.tell(Event::Interrupted);
+    bench.tell(slots(0));
+    bench.turn();
+    bench.expect(&["0: close", "exit Done"]);
+}
