@@ -46,8 +46,8 @@ impl<W: Workload> Head<W> {
             return;
         }
         let probe_at = self.probe(now, out);
-        self.recall(now, out);
-        let late_at = self.duplicate_late(now, out);
+        let spare_slots = self.recall(now, out);
+        let late_at = self.duplicate_late(spare_slots, now, out);
         if let Some(at) = [probe_at, late_at].into_iter().flatten().min() {
             self.is_tail = true;
             self.timers.set(Timer::Tail, at);
@@ -106,8 +106,8 @@ impl<W: Workload> Head<W> {
     }
 
     /// Has attempts handed back that have not started, one for each idle slot, first by the worker
-    /// with most of them per slot.
-    fn recall(&mut self, now: Time, out: &mut impl Sink) {
+    /// with most of them per slot. Returns how many slots stay idle.
+    fn recall(&mut self, now: Time, out: &mut impl Sink) -> u32 {
         let indices = 0..self.links.len() as u32;
         let idle: u32 = (indices.clone())
             .map(|index| self.idle_slots(index, now))
@@ -115,11 +115,11 @@ impl<W: Workload> Head<W> {
         // One that is mute does not hand back what it was asked for.
         let answering = indices.filter(|&index| !self.is_mute(index, now));
         let coming: u32 = answering.map(|index| self.scheduler.recalled(index)).sum();
-        for _ in coming..idle {
+        for coming in coming..idle {
             let indices = 0..self.links.len() as u32;
             let waiting = indices.filter_map(|index| Some((index, self.recallable(index, now)?)));
             let Some((index, task)) = waiting.max_by_key(|&(index, _)| self.load(index)) else {
-                return;
+                return idle - coming;
             };
             let attempt = self.scheduler.recall(task, index);
             let State::Up(session) = &mut self.links[index as usize].state else {
@@ -128,6 +128,7 @@ impl<W: Workload> Head<W> {
             let running = false;
             session.send(Frame::Cancel { attempt, running }, out);
         }
+        0
     }
 
     /// A task that waits at a worker which can be told to hand it back.
@@ -143,11 +144,18 @@ impl<W: Workload> Head<W> {
         (u64::from(held) << 16) / u64::from(self.links[index as usize].slots.max(1))
     }
 
-    /// Runs late attempts a second time, as far as there are idle slots; says when to look again.
-    fn duplicate_late(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
+    /// Runs late attempts a second time, as far as so many idle slots go; says when to look again.
+    /// A task that takes long wherever it runs takes two slots then: as long as the job has others,
+    /// which a full window holds up, only what a mute worker holds is late.
+    fn duplicate_late(
+        &mut self,
+        mut spare_slots: u32,
+        now: Time,
+        out: &mut impl Sink,
+    ) -> Option<Time> {
         let mut next: Option<Time> = None;
-        let late_after =
-            (self.scheduler.typical_run()).map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
+        let typical = self.scheduler.typical_run().filter(|_| self.exhausted);
+        let late_after = typical.map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
         for from in 0..self.links.len() as u32 {
             let is_mute = self.is_mute(from, now);
             while let Some((task, input_bytes, since)) = self.scheduler.longest_held(from) {
@@ -160,9 +168,11 @@ impl<W: Workload> Head<W> {
                     next = Some(next.map_or(late_at, |next| next.min(late_at)));
                     break;
                 }
-                let Some(to) = self.idle_worker(from, input_bytes, now) else {
+                let to = self.idle_worker(from, input_bytes, now);
+                let Some(to) = to.filter(|_| spare_slots > 0) else {
                     break;
                 };
+                spare_slots -= 1;
                 self.duplicate(task, from, to, now, out);
             }
         }

@@ -389,8 +389,10 @@ impl Run {
                 .typical_run()
                 .unwrap_or(Duration::from_secs(86_400));
             let late_after = (typical * 3 / 2).max(LATE_AFTER_MIN);
-            let is_late =
-                |(.., since): (u64, usize, Time)| worker != idle && now >= since + late_after;
+            let is_tail = asked == 0 && head.workload().is_at_end() && scheduler.has_room();
+            let is_late = |(.., since): (u64, usize, Time)| {
+                is_tail && worker != idle && now >= since + late_after
+            };
             oracle!(
                 "tail",
                 !scheduler.longest_held(worker).is_some_and(is_late),
