@@ -223,7 +223,8 @@ pub trait Sink {
 pub enum Exit {
     /// Every task done.
     Done,
-    /// Some task failed for good, or results differ from the serial run.
+    /// Head: some task failed for good, or results differ from the serial run. Worker: no slot is
+    /// left.
     Failed,
     /// Bad usage.
     Usage,

@@ -150,13 +150,15 @@ Examples:
   worker --listen 10.0.0.11 --insecure
   worker -l 127.0.0.1:0 -s 1
 
-Exit codes: {} drained, {} bad usage, {} cannot listen.
+Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
+stop), {} bad usage, {} cannot listen.
 
 Limits: inputs and outputs of {} by default, {} at most; {} connections;
 {} before a head has greeted, {} s for its greeting; {} tasks and
 {} of inputs per head; a head silent for {} s is disconnected.
 RUST_LOG=debug tells more.",
         Exit::Done.code(),
+        Exit::Failed.code(),
         Exit::Usage.code(),
         Exit::Output.code(),
         size(PAYLOAD_BYTES_DEFAULT),

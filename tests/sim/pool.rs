@@ -307,6 +307,8 @@ impl Pool {
                 Check::Hung(attempt) => {
                     let is_it = run.as_ref().is_some_and(|run| run.attempt == attempt);
                     oracle!("timeout", is_it, "{attempt} does not run, and hangs");
+                    let is_answered = self.finished.iter().any(|done| done.attempt == attempt);
+                    oracle!("timeout", is_answered, "{attempt} hangs unanswered");
                     self.usable -= 1;
                     self.was_useless |= self.usable == 0;
                     self.changes.push((self.usable as u16, Some(attempt)));
