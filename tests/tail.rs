@@ -26,7 +26,7 @@ use teamster::limits::LOST_AFTER;
 /// Not a test: the worker that the others start.
 #[test]
 #[ignore = "started by the other tests"]
-fn worker_process() {
+fn own_process() {
     serve(Kernels::new().with(square::NAME, spinning));
 }
 

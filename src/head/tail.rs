@@ -46,8 +46,8 @@ impl<W: Workload> Head<W> {
             return;
         }
         let probe_at = self.probe(now, out);
-        let spare_slots = self.recall(now, out);
-        let late_at = self.duplicate_late(spare_slots, now, out);
+        self.recall(now, out);
+        let late_at = self.duplicate_late(now, out);
         if let Some(at) = [probe_at, late_at].into_iter().flatten().min() {
             self.is_tail = true;
             self.timers.set(Timer::Tail, at);
@@ -105,21 +105,27 @@ impl<W: Workload> Head<W> {
         slots.saturating_sub(self.scheduler.held_tasks(index))
     }
 
-    /// Has attempts handed back that have not started, one for each idle slot, first by the worker
-    /// with most of them per slot. Returns how many slots stay idle.
-    fn recall(&mut self, now: Time, out: &mut impl Sink) -> u32 {
+    /// Idle slots for which nothing is on its way back.
+    fn spare_slots(&self, now: Time) -> u32 {
         let indices = 0..self.links.len() as u32;
-        let idle: u32 = (indices.clone())
+        let idle: u32 = indices
+            .clone()
             .map(|index| self.idle_slots(index, now))
             .sum();
         // One that is mute does not hand back what it was asked for.
         let answering = indices.filter(|&index| !self.is_mute(index, now));
         let coming: u32 = answering.map(|index| self.scheduler.recalled(index)).sum();
-        for coming in coming..idle {
+        idle.saturating_sub(coming)
+    }
+
+    /// Has attempts handed back that have not started, one for each idle slot, first by the worker
+    /// with most of them per slot.
+    fn recall(&mut self, now: Time, out: &mut impl Sink) {
+        for _ in 0..self.spare_slots(now) {
             let indices = 0..self.links.len() as u32;
             let waiting = indices.filter_map(|index| Some((index, self.recallable(index, now)?)));
             let Some((index, task)) = waiting.max_by_key(|&(index, _)| self.load(index)) else {
-                return idle - coming;
+                return;
             };
             let attempt = self.scheduler.recall(task, index);
             let State::Up(session) = &mut self.links[index as usize].state else {
@@ -128,7 +134,6 @@ impl<W: Workload> Head<W> {
             let running = false;
             session.send(Frame::Cancel { attempt, running }, out);
         }
-        0
     }
 
     /// A task that waits at a worker which can be told to hand it back.
@@ -144,15 +149,10 @@ impl<W: Workload> Head<W> {
         (u64::from(held) << 16) / u64::from(self.links[index as usize].slots.max(1))
     }
 
-    /// Runs late attempts a second time, as far as so many idle slots go; says when to look again.
+    /// Runs late attempts a second time, as far as there are spare slots; says when to look again.
     /// A task that takes long wherever it runs takes two slots then: as long as the job has others,
     /// which a full window holds up, only what a mute worker holds is late.
-    fn duplicate_late(
-        &mut self,
-        mut spare_slots: u32,
-        now: Time,
-        out: &mut impl Sink,
-    ) -> Option<Time> {
+    fn duplicate_late(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
         let mut next: Option<Time> = None;
         let typical = self.scheduler.typical_run().filter(|_| self.exhausted);
         let late_after = typical.map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
@@ -169,10 +169,9 @@ impl<W: Workload> Head<W> {
                     break;
                 }
                 let to = self.idle_worker(from, input_bytes, now);
-                let Some(to) = to.filter(|_| spare_slots > 0) else {
+                let Some(to) = to.filter(|_| self.spare_slots(now) > 0) else {
                     break;
                 };
-                spare_slots -= 1;
                 self.duplicate(task, from, to, now, out);
             }
         }

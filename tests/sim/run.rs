@@ -370,7 +370,10 @@ impl Run {
         let (head, now) = (&self.head.role, self.world.now);
         let scheduler = head.scheduler();
         let workers = 0..self.world.plan.workers as u32;
-        let is_idle = |worker: &u32| head.is_usable(*worker) && scheduler.held_tasks(*worker) == 0;
+        let is_idle = |worker: &u32| {
+            let has_nothing = scheduler.held_tasks(*worker) == 0;
+            has_nothing && head.is_usable(*worker) && !head.is_probed(*worker)
+        };
         let Some(idle) = workers.clone().find(is_idle) else {
             return;
         };
