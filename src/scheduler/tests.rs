@@ -376,6 +376,21 @@ fn with_one_attempt_the_first_loss_is_the_last() {
 }
 
 #[test]
+fn what_another_has_answered_may_run_all_the_same_and_keeps_the_loss_uncertain() {
+    let mut scheduler = Scheduler::new(2, true, 1);
+    (0..3).for_each(|task| scheduler.add(&[task]));
+    (0..2).for_each(|_| _ = assign(&mut scheduler, 0));
+    let (twin, _) = scheduler.duplicate(0, 1, NOW);
+    answer(&mut scheduler, 1, twin);
+    // Worker 0 holds one more than it runs.
+    assign(&mut scheduler, 0);
+    scheduler.end_session(0, &lost("died"));
+    scheduler.check();
+    assert_eq!(delivered(&mut scheduler), [0]);
+    assert_eq!(scheduler.counts().ready, 2, "neither is given up");
+}
+
+#[test]
 fn planned_losses_and_forgiven_ones_cost_nothing() {
     let mut scheduler = scheduler(1, true, 1);
     assign(&mut scheduler, 0);
