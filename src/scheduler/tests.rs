@@ -461,3 +461,23 @@ fn doubted_failures_are_confirmed_or_overruled() {
         }
     }
 }
+
+#[test]
+fn a_task_that_fails_wherever_it_is_late_is_not_tried_for_ever() {
+    let mut scheduler = scheduler(2, true, 1);
+    let mut older = assign(&mut scheduler, 0);
+    let (newer, _) = scheduler.duplicate(0, 1, NOW);
+    // The older one's failure does not count while the newer one runs.
+    assert_eq!(scheduler.doubt(0, older, b"no", 5, NOW), Verdict::Late);
+    scheduler.check();
+    assert!(scheduler.longest_held(1).is_none(), "no third attempt");
+    assert_eq!(scheduler.doubt(1, newer, b"no", 5, NOW), Verdict::Counted);
+    // Tried anew it may be late anew, and a holder that is lost counts for nothing.
+    scheduler.overrule(1);
+    older = assign(&mut scheduler, 0);
+    assert_eq!(scheduler.longest_held(0).unwrap().0, older.task);
+    scheduler.duplicate(0, 1, NOW);
+    scheduler.end_session(0, &Loss::Planned);
+    scheduler.check();
+    assert_eq!(scheduler.longest_held(1).unwrap().0, older.task);
+}
