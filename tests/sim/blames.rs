@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use teamster::role::Attempt;
+use teamster::time::Duration;
 
 use crate::faults::Kind;
 use crate::oracle;
@@ -95,6 +96,21 @@ impl Blames {
             tasks: (0..plan.tasks.count).map(|_| Task::default()).collect(),
             resent: Vec::new(),
             plan: plan.clone(),
+        }
+    }
+
+    /// Another head blames nobody yet.
+    pub fn new_head(&mut self) {
+        self.tasks
+            .iter_mut()
+            .for_each(|task| *task = Task::default());
+        self.resent.clear();
+        for worker in &mut self.workers {
+            *worker = Worker {
+                touched: worker.touched,
+                sessions_lost: worker.sessions_lost,
+                ..Worker::default()
+            };
         }
     }
 
@@ -346,7 +362,10 @@ impl Blames {
             losses.len()
         );
         // Kinds that end neither a process nor a connection nor silence it for long.
-        let is_innocent = !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS);
+        // One that ends before what it has to say has left did not say that it ends.
+        let is_told = self.plan.grace >= LONG_GRACE || !self.plan.kinds.contains(&Kind::Drain);
+        let is_innocent =
+            !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS) && is_told;
         oracle!(
             "given-up",
             !is_innocent || self.plan.attempts_max == 1,
@@ -355,7 +374,7 @@ impl Blames {
     }
 
     pub fn check_end(&self, is_early: bool) {
-        const GENTLE: [Kind; 4] = [Kind::Slow, Kind::SlowNet, Kind::Stall, Kind::Pause];
+        const GENTLE: [Kind; 3] = [Kind::Slow, Kind::Stall, Kind::Pause];
         for &poison in &self.plan.poison {
             let task = &self.tasks[poison as usize];
             let is_alone = self.plan.poison.len() == 1 && self.plan.attempts_max > 1;
@@ -375,10 +394,12 @@ impl Blames {
     }
 }
 
-/// Kinds for which nobody is to blame: none of them ends a process that did not say so.
-const HARMLESS: [Kind; 7] = [
+/// In this every outbox can be written.
+const LONG_GRACE: Duration = Duration::from_secs(5);
+/// Kinds for which nobody is to blame: none of them ends a process that did not say so. A slow network
+/// is none of them: behind a narrow pipe, or a pause, it makes a worker silent for too long.
+const HARMLESS: [Kind; 6] = [
     Kind::Slow,
-    Kind::SlowNet,
     Kind::Stall,
     Kind::Pause,
     Kind::Failure,

@@ -43,6 +43,8 @@ pub enum Kind {
     BlackHole,
     /// A worker is told to end, and starts again.
     Drain,
+    /// The head dies, and another goes on with its journal.
+    HeadCrash,
     /// A task kills the worker that runs it.
     Poison,
     /// The head is told to end.
@@ -52,7 +54,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Crash,
         Kind::Mute,
         Kind::MuteHead,
@@ -67,13 +69,14 @@ impl Kind {
         Kind::Pause,
         Kind::BlackHole,
         Kind::Drain,
+        Kind::HeadCrash,
         Kind::Poison,
         Kind::Interrupt,
         Kind::Gone,
     ];
 
     /// Those that strike again and again; the others have their place in the plan.
-    pub const RECURRING: usize = 14;
+    pub const RECURRING: usize = 15;
 
     pub const NAMES: [&str; Kind::ALL.len()] = [
         "crash",
@@ -90,6 +93,7 @@ impl Kind {
         "pause",
         "black-hole",
         "drain",
+        "head-crash",
         "poison",
         "interrupt",
         "gone",
@@ -144,6 +148,7 @@ impl Run {
             Kind::Pause => self.pause(node),
             Kind::BlackHole => self.black_hole(node),
             Kind::Drain => self.drain(node),
+            Kind::HeadCrash => self.crash_head(),
             Kind::Slow if now < world.weather[node].slow => {}
             Kind::Slow => {
                 let until = self.until(1_000, 60_000_000);
@@ -180,7 +185,7 @@ impl Run {
     }
 
     /// A time from now, spread over the orders of magnitude, and not in the calm unless it is here.
-    fn until(&mut self, low_us: u64, high_us: u64) -> Time {
+    pub fn until(&mut self, low_us: u64, high_us: u64) -> Time {
         let us = crate::plan::logarithmic(&mut self.world.rng, low_us, high_us);
         let at = self.world.after_us(us).min(self.world.plan.calm);
         at.max(self.world.now)
@@ -192,7 +197,7 @@ impl Run {
     }
 
     /// From now on this worker and its connections may be lost.
-    fn touch(&mut self, node: usize) {
+    pub fn touch(&mut self, node: usize) {
         self.world.weather[node].is_struck = true;
         self.world.ledger.touched(node as u32 - 1);
         for cable in &mut self.world.cables {
@@ -239,7 +244,7 @@ impl Run {
         self.head.rim.wake(self.world.now, &mut self.world);
     }
 
-    /// The process is no more.
+    /// The worker's process is no more.
     fn die(&mut self, node: usize, is_silent: bool) {
         self.touch(node);
         for cable in 0..self.world.cables.len() {
@@ -340,6 +345,9 @@ impl Run {
     }
 
     fn mute_head(&mut self) {
+        if self.world.now < self.head.rim.born {
+            return;
+        }
         let in_flight = self.head.role.scheduler().counts().in_flight > 0;
         self.world.ledger.strike(Kind::MuteHead, in_flight);
         for node in 1..=self.world.plan.workers {

@@ -61,7 +61,17 @@ impl Pool {
         self.lanes.push(conn, Job { attempt, input });
     }
 
-    pub fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
+    /// What has not started comes back at once; what runs goes on to its end.
+    pub fn cancel(&mut self, conn: ConnId, attempt: Attempt, _: bool) {
+        for job in self.lanes.recall(conn) {
+            if job.attempt == attempt {
+                let done = Completion::returned(conn, attempt, job.input.len(), "cancelled");
+                self.finished.push(done);
+            } else {
+                self.lanes.push(conn, job);
+            }
+        }
+    }
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
         self.lanes.pause(conn, paused);
@@ -148,8 +158,7 @@ impl Pool {
     }
 
     fn run(&self, conn: ConnId, job: &Job, kernel: &dyn Kernel, world: &mut World) -> Completion {
-        let run_us = world.plan.run_us;
-        let mut us = run_us / 2 + world.rng.below(run_us + 1);
+        let mut us = world.plan.draw_run_us(&mut world.rng);
         let weather = world.weather[self.node];
         if world.now < weather.slow {
             us = (us * weather.slow_factor).min(SLOW_RUN_US_MAX);
