@@ -18,6 +18,7 @@ mod pool;
 mod records;
 mod rim;
 mod run;
+mod scenario;
 mod trace;
 mod world;
 
@@ -214,6 +215,9 @@ fn main() {
             None => std::process::exit(1),
         }
         return;
+    }
+    if catch("a scenario", scenario::check).is_none() {
+        std::process::exit(1);
     }
     let seeds = number("SIM_SEEDS").unwrap_or(400);
     let Some(totals) = run_seeds(seeds) else {
