@@ -522,8 +522,9 @@ impl Run {
             );
         }
         let expected = self.world.ledger.counted();
-        // What came in the turn in which it was interrupted is not recorded any more.
-        let is_cut = self.world.plan.is_journalled && exit == Exit::Interrupted;
+        // What came in the turn in which it was cut short is not recorded any more.
+        let is_early = matches!(exit, Exit::Interrupted | Exit::NoWorker);
+        let is_cut = self.world.plan.is_journalled && is_early;
         oracle!(
             "tallies",
             counted == expected || (is_cut && counted > expected),
