@@ -83,7 +83,8 @@ pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Silence after which the connection is closed as well.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
 /// While workers are idle an attempt that has run for half as long again as usual is late, but not
-/// before this: queues and round trips are no lateness.
+/// before this: queues and round trips are no lateness. What was asked back and does not come within
+/// this is not expected any more.
 pub const LATE_AFTER_MIN: Duration = Duration::from_millis(20);
 /// The same for a worker that holds something and does not answer a probe; it has a quarter of the
 /// usual time to answer.

@@ -335,7 +335,8 @@ impl Scheduler {
     }
 
     fn make_ready(&mut self, task: u64) {
-        self.table.set_state(task, State::Ready);
+        let entry = self.table.set_state(task, State::Ready);
+        entry.is_doubled = false;
         let entry = self.table.get(task).expect("it is open");
         self.waiting.add(task, &entry.blame, self.attempts_max);
     }

@@ -78,6 +78,8 @@ pub(super) struct Session {
     pub unsent_bytes: usize,
     /// It was asked for a sign of life then, and has not been heard since.
     pub probed_at: Option<Time>,
+    /// It was last asked then to hand an attempt back.
+    pub recalled_at: Time,
     slots: u16,
     credit_bytes: u32,
 }
@@ -223,6 +225,7 @@ impl Session {
             is_draining: false,
             unsent_bytes,
             probed_at: None,
+            recalled_at: now,
             slots,
             credit_bytes: bytes,
         }

@@ -48,7 +48,10 @@ impl<W: Workload> Head<W> {
         let probe_at = self.probe(now, out);
         self.recall(now, out);
         let late_at = self.duplicate_late(now, out);
-        if let Some(at) = [probe_at, late_at].into_iter().flatten().min() {
+        let indices = 0..self.links.len() as u32;
+        let recalled_at = indices.filter_map(|index| self.recalled_until(index));
+        let recalled_at = recalled_at.filter(|&at| at > now).min();
+        if let Some(at) = [probe_at, late_at, recalled_at].into_iter().flatten().min() {
             self.is_tail = true;
             self.timers.set(Timer::Tail, at);
         }
@@ -108,14 +111,19 @@ impl<W: Workload> Head<W> {
     /// Idle slots for which nothing is on its way back.
     fn spare_slots(&self, now: Time) -> u32 {
         let indices = 0..self.links.len() as u32;
-        let idle: u32 = indices
-            .clone()
+        let idle: u32 = (indices.clone())
             .map(|index| self.idle_slots(index, now))
             .sum();
-        // One that is mute does not hand back what it was asked for.
-        let answering = indices.filter(|&index| !self.is_mute(index, now));
-        let coming: u32 = answering.map(|index| self.scheduler.recalled(index)).sum();
+        let coming = indices.filter(|&index| self.recalled_until(index).is_some_and(|at| at > now));
+        let coming: u32 = coming.map(|index| self.scheduler.recalled(index)).sum();
         idle.saturating_sub(coming)
+    }
+
+    /// Until when a worker is expected to hand back what it was asked for.
+    fn recalled_until(&self, index: u32) -> Option<Time> {
+        let session = self.links[index as usize].session()?;
+        let is_asked = self.scheduler.recalled(index) > 0;
+        is_asked.then_some(session.recalled_at + LATE_AFTER_MIN)
     }
 
     /// Has attempts handed back that have not started, one for each idle slot, first by the worker
@@ -131,6 +139,7 @@ impl<W: Workload> Head<W> {
             let State::Up(session) = &mut self.links[index as usize].state else {
                 unreachable!("it was asked for what it holds");
             };
+            session.recalled_at = now;
             let running = false;
             session.send(Frame::Cancel { attempt, running }, out);
         }

@@ -79,16 +79,12 @@ impl Scheduler {
     }
 
     /// Notes a loss of `worker` with all open tasks it may have been running.
-    fn blame<'a>(
-        &mut self,
-        worker: u32,
-        tasks: impl Iterator<Item = &'a u64> + Clone,
-        loss: &Loss<'_>,
-    ) {
+    fn blame<'a>(&mut self, worker: u32, tasks: impl Iterator<Item = &'a u64>, loss: &Loss<'_>) {
         let Loss::Unplanned { slots, cause } = loss else {
             return;
         };
-        let is_certain = tasks.clone().count() <= *slots as usize;
+        // What was settled elsewhere it may be running all the same.
+        let is_certain = self.seats[worker as usize].tasks <= *slots;
         for &task in tasks {
             let entry = self.table.get_mut(task).expect("it is open");
             entry.blame.add(worker, is_certain, cause);

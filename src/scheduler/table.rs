@@ -64,6 +64,8 @@ pub(super) struct Entry {
     pub is_careful: bool,
     /// The worker was asked to hand the latest attempt back.
     pub is_recalled: bool,
+    /// It was made twice since it was last ready.
+    pub is_doubled: bool,
     /// What the input was, for the journal; 0 without one.
     pub input_hash: u64,
     pub sent_at: Time,
@@ -471,6 +473,7 @@ impl Entry {
             blame: Blame::default(),
             is_careful: false,
             is_recalled: false,
+            is_doubled: false,
             input_hash: 0,
             sent_at: Time::ZERO,
             queue_us: 0,

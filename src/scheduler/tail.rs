@@ -7,8 +7,12 @@
 //! A second attempt of a task that was ever blamed for a loss would only kill a second worker: there
 //! is none. (Dean and Ghemawat, *MapReduce*, 2004, §3.6 has the idea of backup tasks.)
 //!
-//! Invariant: a task has at most two attempts for its lateness at a time, of which the older is the
-//! twin in `twins`, and both are on the account of whoever holds them.
+//! An attempt that fails while another runs is not counted, so there must be an end to the others:
+//! where answers take longer than lateness allows, a task that always fails would be tried for ever.
+//!
+//! Invariant: a task has at most two attempts for its lateness at a time, and a third only after it
+//! was ready again or the older one's worker was lost. The older is the twin in `twins`, and both are
+//! on the account of whoever holds them.
 
 use super::table::State;
 use super::{Attempt, Scheduler};
@@ -91,6 +95,7 @@ impl Scheduler {
             let is_candidate = entry.state == (State::InFlight { worker })
                 && !entry.is_careful
                 && !entry.blame.is_any()
+                && !entry.is_doubled
                 && !self.twins.contains_key(&task);
             let since = entry.sent_at.max(seat.answered_at);
             is_candidate.then_some((task, entry.payload.len(), since))
@@ -109,6 +114,8 @@ impl Scheduler {
         seat.forget(task);
         let is_only = self.twins.insert(task, (first, older)).is_none();
         assert!(is_only, "two at a time");
+        let entry = self.table.get_mut(task).expect("it is in flight");
+        entry.is_doubled = true;
         self.send(task, worker, now)
     }
 
@@ -149,6 +156,9 @@ impl Scheduler {
             }
             holder != worker
         });
+        for &task in &tasks {
+            self.table.get_mut(task).expect("it is undone").is_doubled = false;
+        }
         tasks
     }
 }

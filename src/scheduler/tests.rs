@@ -376,6 +376,21 @@ fn with_one_attempt_the_first_loss_is_the_last() {
 }
 
 #[test]
+fn what_another_has_answered_may_run_all_the_same_and_keeps_the_loss_uncertain() {
+    let mut scheduler = Scheduler::new(2, true, 1);
+    (0..3).for_each(|task| scheduler.add(&[task]));
+    (0..2).for_each(|_| _ = assign(&mut scheduler, 0));
+    let (twin, _) = scheduler.duplicate(0, 1, NOW);
+    answer(&mut scheduler, 1, twin);
+    // Worker 0 holds one more than it runs.
+    assign(&mut scheduler, 0);
+    scheduler.end_session(0, &lost("died"));
+    scheduler.check();
+    assert_eq!(delivered(&mut scheduler), [0]);
+    assert_eq!(scheduler.counts().ready, 2, "neither is given up");
+}
+
+#[test]
 fn planned_losses_and_forgiven_ones_cost_nothing() {
     let mut scheduler = scheduler(1, true, 1);
     assign(&mut scheduler, 0);
@@ -445,4 +460,24 @@ fn doubted_failures_are_confirmed_or_overruled() {
             assert_eq!(scheduler.failed(), 0);
         }
     }
+}
+
+#[test]
+fn a_task_that_fails_wherever_it_is_late_is_not_tried_for_ever() {
+    let mut scheduler = scheduler(2, true, 1);
+    let mut older = assign(&mut scheduler, 0);
+    let (newer, _) = scheduler.duplicate(0, 1, NOW);
+    // The older one's failure does not count while the newer one runs.
+    assert_eq!(scheduler.doubt(0, older, b"no", 5, NOW), Verdict::Late);
+    scheduler.check();
+    assert!(scheduler.longest_held(1).is_none(), "no third attempt");
+    assert_eq!(scheduler.doubt(1, newer, b"no", 5, NOW), Verdict::Counted);
+    // Tried anew it may be late anew, and a holder that is lost counts for nothing.
+    scheduler.overrule(1);
+    older = assign(&mut scheduler, 0);
+    assert_eq!(scheduler.longest_held(0).unwrap().0, older.task);
+    scheduler.duplicate(0, 1, NOW);
+    scheduler.end_session(0, &Loss::Planned);
+    scheduler.check();
+    assert_eq!(scheduler.longest_held(1).unwrap().0, older.task);
 }

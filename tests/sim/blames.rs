@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use teamster::role::Attempt;
+use teamster::time::Duration;
 
 use crate::faults::Kind;
 use crate::oracle;
@@ -95,6 +96,21 @@ impl Blames {
             tasks: (0..plan.tasks.count).map(|_| Task::default()).collect(),
             resent: Vec::new(),
             plan: plan.clone(),
+        }
+    }
+
+    /// Another head blames nobody yet.
+    pub fn new_head(&mut self) {
+        self.tasks
+            .iter_mut()
+            .for_each(|task| *task = Task::default());
+        self.resent.clear();
+        for worker in &mut self.workers {
+            *worker = Worker {
+                touched: worker.touched,
+                sessions_lost: worker.sessions_lost,
+                ..Worker::default()
+            };
         }
     }
 
@@ -318,12 +334,16 @@ impl Blames {
             .rsplit_once(") ")
             .or(causes.rsplit_once("); "))
             .unwrap_or_default();
-        let names: Vec<&str> = causes
+        // Two that were lost in one turn may be told in either order.
+        let mut names: Vec<&str> = causes
             .split("; ")
             .map(|cause| cause.split_once(": ").unwrap_or_default().0)
             .collect();
+        names.sort();
         let is_it = |losses: &&Vec<Loss>| {
-            let named = losses.iter().map(|loss| format!("w{}", loss.worker + 1));
+            let mut named: Vec<u32> = losses.iter().map(|loss| loss.worker + 1).collect();
+            named.sort();
+            let named = named.iter().map(|worker| format!("w{worker}"));
             named.eq(names.iter().copied())
         };
         // The same workers may have been lost before, and forgiven.
@@ -351,7 +371,10 @@ impl Blames {
             losses.len()
         );
         // Kinds that end neither a process nor a connection nor silence it for long.
-        let is_innocent = !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS);
+        // One that ends before what it has to say has left did not say that it ends.
+        let is_told = self.plan.grace >= LONG_GRACE || !self.plan.kinds.contains(&Kind::Drain);
+        let is_innocent =
+            !self.plan.poison.contains(&number) && self.plan.has_only(&HARMLESS) && is_told;
         oracle!(
             "given-up",
             !is_innocent || self.plan.attempts_max == 1,
@@ -360,7 +383,7 @@ impl Blames {
     }
 
     pub fn check_end(&self, is_early: bool) {
-        const GENTLE: [Kind; 4] = [Kind::Slow, Kind::SlowNet, Kind::Stall, Kind::Pause];
+        const GENTLE: [Kind; 3] = [Kind::Slow, Kind::Stall, Kind::Pause];
         for &poison in &self.plan.poison {
             let task = &self.tasks[poison as usize];
             // With a timeout it may also run out of that.
@@ -383,10 +406,12 @@ impl Blames {
     }
 }
 
-/// Kinds for which nobody is to blame: none of them ends a process that did not say so.
-const HARMLESS: [Kind; 9] = [
+/// In this every outbox can be written.
+const LONG_GRACE: Duration = Duration::from_secs(5);
+/// Kinds for which nobody is to blame: none of them ends a process that did not say so. A slow network
+/// is none of them: behind a narrow pipe, or a pause, it makes a worker silent for too long.
+const HARMLESS: [Kind; 8] = [
     Kind::Slow,
-    Kind::SlowNet,
     Kind::Stall,
     Kind::Pause,
     Kind::Failure,

@@ -47,6 +47,8 @@ pub enum Kind {
     Hang,
     /// Attempts are cancelled.
     Cancel,
+    /// The head dies, and another goes on with its journal.
+    HeadCrash,
     /// A task kills the worker that runs it.
     Poison,
     /// The head is told to end.
@@ -56,7 +58,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Crash,
         Kind::Mute,
         Kind::MuteHead,
@@ -73,13 +75,14 @@ impl Kind {
         Kind::Drain,
         Kind::Hang,
         Kind::Cancel,
+        Kind::HeadCrash,
         Kind::Poison,
         Kind::Interrupt,
         Kind::Gone,
     ];
 
     /// Those that strike again and again; the others have their place in the plan.
-    pub const RECURRING: usize = 16;
+    pub const RECURRING: usize = 17;
 
     pub const NAMES: [&str; Kind::ALL.len()] = [
         "crash",
@@ -98,6 +101,7 @@ impl Kind {
         "drain",
         "hang",
         "cancel",
+        "head-crash",
         "poison",
         "interrupt",
         "gone",
@@ -156,6 +160,7 @@ impl Run {
             Kind::Hang => self.world.weather[node].hanging = self.until(100_000, 60_000_000),
             // Counted where each attempt is cancelled.
             Kind::Cancel => self.world.weather[node].cancelling = self.until(100_000, 60_000_000),
+            Kind::HeadCrash => self.crash_head(),
             Kind::Slow if now < world.weather[node].slow => {}
             Kind::Slow => {
                 let until = self.until(1_000, 60_000_000);
@@ -192,7 +197,7 @@ impl Run {
     }
 
     /// A time from now, spread over the orders of magnitude, and not in the calm unless it is here.
-    fn until(&mut self, low_us: u64, high_us: u64) -> Time {
+    pub fn until(&mut self, low_us: u64, high_us: u64) -> Time {
         let us = crate::plan::logarithmic(&mut self.world.rng, low_us, high_us);
         let at = self.world.after_us(us).min(self.world.plan.calm);
         at.max(self.world.now)
@@ -242,7 +247,7 @@ impl Run {
         self.head.rim.wake(self.world.now, &mut self.world);
     }
 
-    /// The process is no more.
+    /// The worker's process is no more.
     fn die(&mut self, node: usize, is_silent: bool) {
         self.world.touch(node);
         for cable in 0..self.world.cables.len() {
@@ -343,6 +348,9 @@ impl Run {
     }
 
     fn mute_head(&mut self) {
+        if self.world.now < self.head.rim.born {
+            return;
+        }
         let in_flight = self.head.role.scheduler().counts().in_flight > 0;
         self.world.ledger.strike(Kind::MuteHead, in_flight);
         for node in 1..=self.world.plan.workers {

@@ -26,6 +26,8 @@ pub struct Tasks {
     pub payload_bytes_max: usize,
     /// How many of a hundred inputs are longer than allowed.
     pub oversize_percent: u64,
+    /// The input that has become another since the journal was begun.
+    pub changed: Option<u64>,
 }
 
 impl Tasks {
@@ -39,6 +41,9 @@ impl Tasks {
 
     pub fn input(&self, task: u64, input: &mut Vec<u8>) {
         fill(mix(!self.seed, task), self.input_bytes(task), input);
+        if self.changed == Some(task) {
+            input.push(0);
+        }
     }
 
     /// The output for an input, whether or not it may travel.
@@ -103,7 +108,8 @@ pub fn kernels() -> Kernels {
     })
 }
 
-/// One outcome as the job got it.
+/// One outcome as the job got it, or the journal.
+#[derive(PartialEq, Eq)]
 pub struct Delivered {
     pub task: u64,
     pub status: Status,

@@ -6,18 +6,23 @@
 //! Invariant: one seed is one run; the hash over all seeds is the same whatever the thread count.
 
 mod blames;
+mod disk;
 mod faults;
 mod job;
 mod ledger;
+mod lives;
 mod node;
 mod pipe;
 mod plan;
 mod pool;
+mod records;
 mod rim;
 mod run;
+mod scenario;
 mod trace;
 mod world;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -76,24 +81,32 @@ fn number(name: &str) -> Option<u64> {
 /// One seed; `None` after a failure, which has been printed.
 fn run_seed(seed: u64, prints: bool) -> Option<Report> {
     let plan = Plan::new(seed);
-    match catch_unwind(AssertUnwindSafe(|| Run::new(plan.clone(), prints).run())) {
-        Ok(report) => Some(report),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("a panic without words");
-            let (oracle, at) = trace::scene();
-            println!("seed {seed} fails at {at} of virtual time");
-            println!("oracle {oracle}: {text}");
-            println!("{plan:?}");
-            println!(
-                "replay: SIM_SEED={seed} SIM_TRACE=1 cargo test --release --test sim -- --nocapture"
-            );
-            None
-        }
+    let report = catch(&format!("seed {seed}"), || {
+        Run::new(plan.clone(), prints).run()
+    });
+    if report.is_none() {
+        println!("{plan:?}");
+        println!(
+            "replay: SIM_SEED={seed} SIM_TRACE=1 cargo test --release --test sim -- --nocapture"
+        );
     }
+    report
+}
+
+/// What `work` returns; `None` after a failure, which has been printed.
+fn catch<T>(name: &str, work: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(work));
+    let print = |panic: Box<dyn Any + Send>| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without words");
+        let (oracle, at) = trace::scene();
+        println!("{name} fails at {at} of virtual time");
+        println!("oracle {oracle}: {text}");
+    };
+    result.map_err(print).ok()
 }
 
 fn check_seed(seed: u64, twice: bool, prints: bool) -> Option<Report> {
@@ -206,6 +219,9 @@ fn main() {
             None => std::process::exit(1),
         }
         return;
+    }
+    if catch("a scenario", scenario::check).is_none() {
+        std::process::exit(1);
     }
     let seeds = number("SIM_SEEDS").unwrap_or(400);
     let Some(totals) = run_seeds(seeds) else {

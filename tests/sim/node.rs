@@ -34,9 +34,8 @@ impl<R: Role> Node<R> {
         self.tell_finished(world);
         self.tell_signal(world);
         let was_due = self.fire_timers(world);
-        self.with_sink(world, |role, deck| {
-            role.flush(deck.world.now, deck);
-        });
+        let clock = self.rim.clock(world.now);
+        self.with_sink(world, |role, deck| role.flush(clock, deck));
         if was_due && (told, answered) == (self.rim.told, self.rim.answered) {
             self.rim.idle_turns += 1;
         }
@@ -44,8 +43,10 @@ impl<R: Role> Node<R> {
             pool.start(world);
         }
         self.rim.write_all(world);
-        let check = self.rim.pool.as_ref().and_then(Pool::next_check);
-        for at in [self.role.next_deadline(), check].into_iter().flatten() {
+        if let Some(at) = self.role.next_deadline() {
+            self.rim.wake(self.rim.world_time(at), world);
+        }
+        if let Some(at) = self.rim.pool.as_ref().and_then(Pool::next_check) {
             self.rim.wake(at, world);
         }
     }
@@ -198,6 +199,13 @@ impl<R: Role> Node<R> {
             let event = Event::Written { bytes };
             self.tell("written", ConnId { slot, generation }, event, world);
         }
+        let count = std::mem::take(&mut self.rim.recorded);
+        if count > 0 {
+            world.ledger.records.told(count);
+            let (slot, generation) = (0, 0);
+            let event = Event::Recorded { count };
+            self.tell("recorded", ConnId { slot, generation }, event, world);
+        }
     }
 
     fn tell_signal(&mut self, world: &mut World) {
@@ -209,12 +217,10 @@ impl<R: Role> Node<R> {
     }
 
     fn fire_timers(&mut self, world: &mut World) -> bool {
-        let now = world.now;
+        let now = self.rim.clock(world.now);
         let is_due = self.role.next_deadline().is_some_and(|at| at <= now);
         if is_due {
-            self.with_sink(world, |role, deck| {
-                role.handle_timeout(now, deck);
-            });
+            self.with_sink(world, |role, deck| role.handle_timeout(now, deck));
             let next = self.role.next_deadline();
             oracle!(
                 "deadline-advance",
@@ -232,13 +238,13 @@ impl<R: Role> Node<R> {
             Event::Sent { bytes, .. } | Event::Written { bytes } => *bytes as u64,
             Event::Frame { frame, .. } => label(frame).1,
             Event::Completed(done) => done.attempt.task,
+            Event::Recorded { count } => *count as u64,
             _ => 0,
         };
         let numbers = [u64::from(conn.slot), u64::from(conn.generation), numbers];
         world.trace.note(world.now, self.rim.node, what, numbers);
-        self.with_sink(world, |role, deck| {
-            role.handle(event, deck.world.now, deck);
-        });
+        let clock = self.rim.clock(world.now);
+        self.with_sink(world, |role, deck| role.handle(event, clock, deck));
     }
 
     fn with_sink(&mut self, world: &mut World, call: impl FnOnce(&mut R, &mut Deck<'_>)) {

@@ -23,8 +23,21 @@ const DEATH_WAIT: Duration = Duration::from_secs(20);
 pub const SLOW_RUN_US_MAX: u64 = 120_000_000;
 /// A slow network adds at most this to a delay.
 pub const SLOW_NET_US_MAX: u64 = 3_000_000;
+/// The disk takes no longer than this for a batch.
+pub const SYNC_US_MAX: u64 = 3_000_000;
 /// A worker that was killed by a task starts again within this.
 pub const RESTART_US_MAX: u64 = 2_000_000;
+
+/// Kinds that seldom meet an attempt in flight, or few runs have, strike the more often: once more for
+/// each time that they stand here.
+const RARE: [Kind; 6] = [
+    Kind::HalfOpen,
+    Kind::NoGreeting,
+    Kind::NoGreeting,
+    Kind::Refused,
+    Kind::Stall,
+    Kind::HeadCrash,
+];
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -33,10 +46,16 @@ pub struct Plan {
     pub ordered: bool,
     pub tasks: Tasks,
     pub text_bytes: usize,
-    /// An attempt runs for half to three halves of this.
+    /// An attempt runs for half to three halves of this ...
     pub run_us: u64,
     /// How long an attempt may run; more than one does in good weather.
     pub timeout: Option<Duration>,
+    /// ... or for just this.
+    pub is_even: bool,
+    /// How many slots a worker has; otherwise each life draws it.
+    pub slots: Option<u16>,
+    /// The head keeps a journal.
+    pub is_journalled: bool,
     pub tiny_credit: bool,
     /// Outputs so large that outboxes fill.
     pub is_bulky: bool,
@@ -77,7 +96,8 @@ impl Plan {
         let run_us = logarithmic(rng, if is_bulky { 1_000 } else { 50 }, 2_000_000);
         let latency_us = logarithmic(rng, 20, 30_000);
         let work_us = 10_000 + 10 * latency_us + tasks.count * run_us / (2 * workers as u64);
-        let kinds = draw_kinds(rng);
+        let is_journalled = rng.chance(55);
+        let kinds = draw_kinds(rng, is_journalled);
         let calm_us = match rng.below(2) {
             0 => work_us / 2 + rng.below(2 * work_us),
             _ => 10_000_000 + rng.below(150_000_000),
@@ -88,8 +108,8 @@ impl Plan {
             false => [1, 2, 4, if poison.is_empty() { 1000 } else { 3 }][rng.below(4) as usize],
         };
         let at = |rng: &mut SplitMix64| Time::from_micros(logarithmic(rng, 1_000, work_us + 2_000));
-        let interrupt = rng.chance(20).then(|| at(rng));
-        let gone = (interrupt.is_none() && rng.chance(25)).then(|| at(rng));
+        let interrupt = rng.chance(23).then(|| at(rng));
+        let gone = (interrupt.is_none() && rng.chance(30)).then(|| at(rng));
         Plan {
             seed,
             workers,
@@ -111,6 +131,9 @@ impl Plan {
                 let ms = 1 + 2 * run_us / 1000 + logarithmic(rng, 1, 2_000);
                 Duration::from_millis(ms)
             }),
+            is_even: false,
+            slots: None,
+            is_journalled,
             is_bulky,
             tiny_credit: rng.chance(25),
             latency_us,
@@ -133,7 +156,8 @@ impl Plan {
     pub fn worker_config(&self, rng: &mut SplitMix64) -> WorkerConfig {
         // Only many slots fill an outbox beyond its mark.
         let slots = if self.is_bulky { 16 } else { 4 };
-        let mut config = WorkerConfig::new(1 + rng.below(slots) as u16, kernels());
+        let slots = self.slots.unwrap_or(1 + rng.below(slots) as u16);
+        let mut config = WorkerConfig::new(slots, kernels());
         config.payload_bytes_max = self.tasks.payload_bytes_max;
         config.grace = self.grace;
         if self.tiny_credit {
@@ -141,6 +165,14 @@ impl Plan {
             config.credit_bytes = rng.below(600) as u32;
         }
         config
+    }
+
+    /// How long an attempt runs.
+    pub fn draw_run_us(&self, rng: &mut SplitMix64) -> u64 {
+        match self.is_even {
+            true => self.run_us,
+            false => self.run_us / 2 + rng.below(self.run_us + 1),
+        }
     }
 
     /// After the calm no attempt is lost but those of connections that died before it, each found
@@ -152,7 +184,7 @@ impl Plan {
             + PING_AFTER
             + 2 * (DIAL_TIMEOUT + GREETING_TIMEOUT + BACKOFF_MAX)
             + STOP_GRACE
-            + Duration::from_micros(SLOW_RUN_US_MAX + 4 * SLOW_NET_US_MAX);
+            + Duration::from_micros(SLOW_RUN_US_MAX + 4 * SLOW_NET_US_MAX + 4 * SYNC_US_MAX);
         let tasks = &self.tasks;
         let frame_bytes = (tasks.input_bytes_max + tasks.output_bytes_max + 100) as u64;
         let window = self.pipe_bytes.min(self.read_budget) as u64;
@@ -194,10 +226,11 @@ impl Plan {
     }
 }
 
-/// Each half of the kinds, or to see one clearly only a few, or none.
-fn draw_kinds(rng: &mut SplitMix64) -> Vec<Kind> {
+/// Each half of the kinds, or to see one clearly only a few, or none. Only a head with a journal
+/// survives its death.
+fn draw_kinds(rng: &mut SplitMix64, is_journalled: bool) -> Vec<Kind> {
     let all = &Kind::ALL[..Kind::RECURRING];
-    match rng.below(10) {
+    let mut kinds = match rng.below(10) {
         0 => Vec::new(),
         1..=3 => {
             let count = 1 + rng.below(2);
@@ -205,7 +238,11 @@ fn draw_kinds(rng: &mut SplitMix64) -> Vec<Kind> {
             (0..count).map(draw).collect()
         }
         _ => all.iter().copied().filter(|_| rng.chance(50)).collect(),
-    }
+    };
+    kinds.retain(|kind| is_journalled || *kind != Kind::HeadCrash);
+    let rare = RARE.into_iter().filter(|kind| kinds.contains(kind));
+    kinds.extend(rare.collect::<Vec<_>>());
+    kinds
 }
 
 /// Mostly none; one more often than several.
@@ -247,6 +284,7 @@ fn draw_tasks(rng: &mut SplitMix64, seed: u64, is_bulky: bool) -> Tasks {
         },
         payload_bytes_max,
         oversize_percent: if rng.chance(10) { 1 + rng.below(30) } else { 0 },
+        changed: None,
     }
 }
 

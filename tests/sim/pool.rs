@@ -217,8 +217,7 @@ impl Pool {
 
     /// What becomes of an attempt if nobody stops it, and after how many microseconds.
     fn compute(&self, job: &Job, kernel: &dyn Kernel, world: &mut World) -> (Computation, u64) {
-        let run_us = world.plan.run_us;
-        let mut us = run_us / 2 + world.rng.below(run_us + 1);
+        let mut us = world.plan.draw_run_us(&mut world.rng);
         let weather = world.weather[self.node];
         if world.now < weather.slow {
             us = (us * weather.slow_factor).min(SLOW_RUN_US_MAX);

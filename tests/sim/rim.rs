@@ -72,6 +72,10 @@ pub struct Rim {
     pub to_write: usize,
     pub unwritten: usize,
     pub written: usize,
+    /// Records that are durable and the role does not know yet.
+    pub recorded: usize,
+    /// When its process began: there its clock reads zero.
+    pub born: Time,
     pub exit: Option<Exit>,
     /// It was told to end and the role does not know yet.
     pub interrupted: bool,
@@ -101,6 +105,8 @@ impl Rim {
             to_write: 0,
             unwritten: 0,
             written: 0,
+            recorded: 0,
+            born: Time::ZERO,
             exit: None,
             interrupted: false,
             muted_until: Time::ZERO,
@@ -110,6 +116,16 @@ impl Rim {
             answered: 0,
             idle_turns: 0,
         }
+    }
+
+    /// What the process' clock reads.
+    pub fn clock(&self, now: Time) -> Time {
+        Time::ZERO + now.since(self.born)
+    }
+
+    /// When its clock will read so.
+    pub fn world_time(&self, clock: Time) -> Time {
+        self.born + clock.since(Time::ZERO)
     }
 
     /// Has the process look around at `at`, or as soon as it can.
@@ -352,8 +368,12 @@ impl Sink for Deck<'_> {
         self.world.ledger.pauses += u64::from(paused);
     }
 
-    fn record(&mut self, _: &[u8], _: usize) {
-        unreachable!("no journal is asked for");
+    fn record(&mut self, records: &[u8], count: usize) {
+        self.note("record", [records.len() as u64, count as u64, 0]);
+        self.world.ledger.records.hand_over(records, count);
+        if self.world.disk.append(records, count) {
+            self.world.sync_later();
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) {

@@ -6,7 +6,7 @@
 //! Invariant: the run ends with the head's exit, within the bound its plan states.
 
 use teamster::frame::Side;
-use teamster::head::{Head, HeadConfig};
+use teamster::head::Head;
 use teamster::limits::{DOUBTS_MAX, LATE_AFTER_MIN, LOST_AFTER, OUTPUT_BYTES_MAX};
 use teamster::role::Exit;
 use teamster::time::{Duration, Time};
@@ -14,6 +14,7 @@ use teamster::worker::{Worker, WorkerConfig};
 
 use crate::faults::{Counts, Kind};
 use crate::job::Job;
+use crate::lives::new_head;
 use crate::node::Node;
 use crate::oracle;
 use crate::plan::{Plan, SLOW_NET_US_MAX};
@@ -34,7 +35,8 @@ pub struct Run {
     lives: u32,
     head_turns: u64,
     steps: u64,
-    unusable_since: Option<Time>,
+    /// Since when the head has had no worker to use.
+    pub unusable_since: Option<Time>,
 }
 
 /// A worker's process while it lives.
@@ -72,24 +74,10 @@ pub struct Report {
 
 impl Run {
     pub fn new(plan: Plan, prints: bool) -> Run {
-        let names = (1..=plan.workers).map(|node| format!("w{node}")).collect();
-        let mut config = HeadConfig::new(names);
-        config.payload_bytes_max = plan.tasks.payload_bytes_max;
-        config.ordered = plan.ordered;
-        config.give_up = plan.give_up;
-        config.seed = plan.seed;
-        config.attempts_max = plan.attempts_max;
-        config.duplicates = plan.duplicates;
-        config.timeout = plan.timeout;
-        let job = Job::new(plan.tasks.clone(), plan.text_bytes);
-        let head = Node {
-            role: Head::new(config, job),
-            rim: Rim::new(0, Side::Head, plan.tasks.payload_bytes_max, None),
-        };
         let mut run = Run {
+            head: new_head(&plan, plan.tasks.clone()),
             workers: (0..plan.workers).map(|_| None).collect(),
             world: World::new(plan, prints),
-            head,
             lives: 0,
             head_turns: 0,
             steps: 0,
@@ -115,8 +103,23 @@ impl Run {
     /// # Panics
     /// If an oracle does not hold.
     pub fn run(mut self) -> Report {
+        self.run_until(|_| false);
+        self.check_end();
+        self.check_journal();
+        Report {
+            hash: self.world.trace.hash(),
+            ended: self.world.now,
+            strikes: self.world.ledger.strikes,
+            pauses: self.world.ledger.pauses,
+            hung: self.world.ledger.hung,
+            steps: self.steps,
+        }
+    }
+
+    /// Runs until `is_there`, or to the end.
+    pub fn run_until(&mut self, is_there: impl Fn(&Run) -> bool) {
         let ends_before = self.world.plan.ends_before();
-        while self.head.rim.exit.is_none() {
+        while self.head.rim.exit.is_none() && !is_there(self) {
             enter("simulator", self.world.now);
             let Some(what) = self.world.pop() else {
                 crate::trace::fail("ends-in-time", "nothing will ever happen again");
@@ -133,15 +136,6 @@ impl Run {
             );
             oracle!("no-storm", self.steps < STEPS_MAX, "{} steps", self.steps);
             self.step(what);
-        }
-        self.check_end();
-        Report {
-            hash: self.world.trace.hash(),
-            ended: self.world.now,
-            strikes: self.world.ledger.strikes,
-            pauses: self.world.ledger.pauses,
-            hung: self.world.ledger.hung,
-            steps: self.steps,
         }
     }
 
@@ -161,8 +155,18 @@ impl Run {
                 thread,
                 serial,
             } => self.kernel_returns(node, life, thread, serial),
-            What::Dial { dial } => self.decide(dial),
-            What::Written { bytes } => {
+            What::Dial { life, .. }
+            | What::Written { life, .. }
+            | What::Sync { life }
+            | What::Recorded { life, .. }
+                if life != self.world.head_life => {}
+            What::Dial { dial, .. } => self.decide(dial),
+            What::Sync { .. } => self.sync(),
+            What::Recorded { count, .. } => {
+                self.head.rim.recorded += count;
+                self.wake(0);
+            }
+            What::Written { bytes, .. } => {
                 self.head.rim.unwritten -= bytes;
                 self.head.rim.written += bytes;
                 self.wake(0);
@@ -252,20 +256,19 @@ impl Run {
     }
 
     fn after_head_turn(&mut self) {
+        let life = self.world.head_life;
         for dial in std::mem::take(&mut self.head.rim.dials) {
             let us = 2 * self.world.delay_us(dial as usize + 1);
             let at = self.world.after_us(us);
-            self.world.push(at, What::Dial { dial });
+            self.world.push(at, What::Dial { dial, life });
         }
         let bytes = std::mem::take(&mut self.head.rim.to_write);
         if bytes > 0 {
             let us = self.world.rng.below(20_000);
             let at = self.world.after_us(us).max(self.world.output_stalls);
             let part = 1 + self.world.rng.below(bytes as u64) as usize;
-            self.world.push(at, What::Written { bytes: part });
-            if part < bytes {
-                let bytes = bytes - part;
-                self.world.push(at, What::Written { bytes });
+            for bytes in [part, bytes - part] {
+                self.world.push(at, What::Written { bytes, life });
             }
         }
         let limit = OUTPUT_BYTES_MAX + self.world.plan.text_bytes;
@@ -289,10 +292,9 @@ impl Run {
         }
         self.world.ledger.check_resent();
         self.note_usable();
+        self.world.ledger.judge_records();
+        self.check_delivered();
         let head = &self.head.role;
-        for got in head.workload().delivered[self.delivered()..].iter() {
-            self.world.ledger.delivered(got);
-        }
         for worker in 0..self.world.plan.workers as u32 {
             if let Some((credit, held)) = head.credit(worker) {
                 self.world.ledger.check_head(worker, credit, held);
@@ -302,6 +304,14 @@ impl Run {
         if self.head_turns.is_multiple_of(CHECK_EVERY) && self.head.rim.exit.is_none() {
             enter("scheduler-check", self.world.now);
             head.scheduler().check();
+        }
+    }
+
+    /// What the job got since the last look.
+    pub fn check_delivered(&mut self) {
+        let known = self.world.ledger.delivered_count() as usize;
+        for got in &self.head.role.workload().delivered[known..] {
+            self.world.ledger.delivered(got);
         }
     }
 
@@ -367,7 +377,7 @@ impl Run {
 
     /// While a worker is idle, what waits at another is asked back, and what is late is made twice.
     fn check_tail(&self) {
-        let (head, now) = (&self.head.role, self.world.now);
+        let (head, now) = (&self.head.role, self.head.rim.clock(self.world.now));
         let scheduler = head.scheduler();
         let workers = 0..self.world.plan.workers as u32;
         let is_idle = |worker: &u32| {
@@ -402,10 +412,6 @@ impl Run {
                 "worker {idle} is idle, and what {worker} has is late"
             );
         }
-    }
-
-    fn delivered(&self) -> usize {
-        self.world.ledger.delivered_count() as usize
     }
 
     fn check_worker(&mut self, node: usize) {
@@ -475,6 +481,7 @@ impl Run {
 
     /// A dial meets what there is at the other end.
     fn decide(&mut self, dial: u32) {
+        let life = self.world.head_life;
         let node = dial as usize + 1;
         let now = self.world.now;
         let weather = self.world.weather[node];
@@ -483,7 +490,7 @@ impl Run {
             if self.world.rng.chance(30) {
                 // Nobody answers; the network asks again a second later.
                 let at = self.world.after_us(1_000_000);
-                return self.world.push(at, What::Dial { dial });
+                return self.world.push(at, What::Dial { dial, life });
             }
             if now < weather.refusing {
                 self.world.ledger.strike(Kind::Refused, in_flight);
@@ -498,7 +505,7 @@ impl Run {
         let cable = self.world.connect(node, is_deaf);
         let host = self.workers[node - 1].as_mut().expect("it is not down");
         self.world.cables[cable].is_struck |=
-            now < host.rim.muted_until || now < self.head.rim.muted_until;
+            host.is_draining || now < host.rim.muted_until || now < self.head.rim.muted_until;
         if !is_deaf {
             let dial = None;
             host.rim.news.push(News::Opened { cable, dial });
@@ -527,9 +534,12 @@ impl Run {
             );
         }
         let expected = self.world.ledger.counted();
+        // What came in the turn in which it was cut short is not recorded any more.
+        let is_early = matches!(exit, Exit::Interrupted | Exit::NoWorker);
+        let is_cut = self.world.plan.is_journalled && is_early;
         oracle!(
             "tallies",
-            counted == expected,
+            counted == expected || (is_cut && counted > expected),
             "the workers' tallies have {counted} outcomes, {expected} counted"
         );
         self.check_idle();

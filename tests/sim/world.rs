@@ -13,9 +13,10 @@ use teamster::rng::SplitMix64;
 use teamster::role::CloseReason;
 use teamster::time::{Duration, Time};
 
+use crate::disk::Disk;
 use crate::ledger::Ledger;
 use crate::pipe::Pipe;
-use crate::plan::{Plan, SLOW_NET_US_MAX};
+use crate::plan::{Plan, SLOW_NET_US_MAX, SYNC_US_MAX};
 use crate::trace::Trace;
 
 /// What will happen. Nodes are numbered: 0 is the head, the others are workers.
@@ -35,9 +36,13 @@ pub enum What {
         serial: u64,
     },
     /// A dial is decided.
-    Dial { dial: u32 },
+    Dial { dial: u32, life: u32 },
     /// The output has taken so many bytes.
-    Written { bytes: usize },
+    Written { bytes: usize, life: u32 },
+    /// The disk has synced a batch, or begins with one.
+    Sync { life: u32 },
+    /// The head can be told of so many durable records.
+    Recorded { count: usize, life: u32 },
     /// The next fault.
     Strike,
     /// A crashed worker starts again.
@@ -109,11 +114,14 @@ pub struct Weather {
 
 pub struct World {
     pub now: Time,
+    /// Which of the head's lives this is: what was under way in an earlier one comes to nothing.
+    pub head_life: u32,
     pub plan: Plan,
     pub rng: SplitMix64,
     pub cables: Vec<Cable>,
     pub weather: Vec<Weather>,
     pub output_stalls: Time,
+    pub disk: Disk,
     pub ledger: Ledger,
     pub trace: Trace,
     queue: BinaryHeap<Reverse<(Time, u64, What)>>,
@@ -124,10 +132,12 @@ impl World {
     pub fn new(plan: Plan, prints: bool) -> World {
         World {
             now: Time::ZERO,
+            head_life: 0,
             rng: SplitMix64::new(plan.seed),
             cables: Vec::new(),
             weather: vec![Weather::default(); plan.workers + 1],
             output_stalls: Time::ZERO,
+            disk: Disk::new(&plan.tasks),
             ledger: Ledger::new(&plan),
             trace: Trace::new(prints),
             queue: BinaryHeap::new(),
@@ -160,6 +170,16 @@ impl World {
         for cable in &mut self.cables {
             cable.is_struck |= cable.node == node;
         }
+    }
+
+    /// The disk takes its time, now and then much of it.
+    pub fn sync_later(&mut self) {
+        let us = match self.rng.chance(3) {
+            true => self.rng.below(SYNC_US_MAX),
+            false => self.rng.below(60_000),
+        };
+        let life = self.head_life;
+        self.push(self.after_us(us), What::Sync { life });
     }
 
     /// One way to a worker, or back.
