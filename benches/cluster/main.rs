@@ -23,9 +23,9 @@ use sections::{Bench, Section};
 
 const USAGE: &str = "\
 Usage: cargo bench --bench cluster -- [--quick] [--json FILE] [SECTION...]
-Each figure is the median of 5 rounds (3 with --quick, on a tenth of the tasks), with
-its range. What is compared runs in turn within each round. All sections but long are
-the default.
+Each figure is the median of 5 rounds (3 with --quick, on a tenth of the tasks; rtt
+has five times as many), with its range. What is compared runs in turn within each
+round. All sections but long are the default.
 
 Sections:";
 
