@@ -329,13 +329,17 @@ impl Blames {
             .rsplit_once(") ")
             .or(causes.rsplit_once("); "))
             .unwrap_or_default();
-        let names: Vec<&str> = causes
+        // Of two attempts at once both holders may be lost in one turn: the order is not compared.
+        let mut names: Vec<&str> = causes
             .split("; ")
             .map(|cause| cause.split_once(": ").unwrap_or_default().0)
             .collect();
+        names.sort();
         let is_it = |losses: &&Vec<Loss>| {
             let named = losses.iter().map(|loss| format!("w{}", loss.worker + 1));
-            named.eq(names.iter().copied())
+            let mut named: Vec<String> = named.collect();
+            named.sort();
+            named == names
         };
         // The same workers may have been lost before, and forgiven.
         let mut accounts = task.full.iter().filter(is_it).peekable();
@@ -395,7 +399,7 @@ impl Blames {
 }
 
 /// In this every outbox can be written.
-const LONG_GRACE: Duration = Duration::from_secs(5);
+const LONG_GRACE: Duration = Duration::from_secs(1);
 /// Kinds for which nobody is to blame: none of them ends a process that did not say so. A slow network
 /// is none of them: behind a narrow pipe, or a pause, it makes a worker silent for too long.
 const HARMLESS: [Kind; 6] = [
