@@ -407,7 +407,7 @@ impl Blames {
 }
 
 /// In this every outbox can be written.
-const LONG_GRACE: Duration = Duration::from_secs(5);
+const LONG_GRACE: Duration = Duration::from_secs(1);
 /// Kinds for which nobody is to blame: none of them ends a process that did not say so. A slow network
 /// is none of them: behind a narrow pipe, or a pause, it makes a worker silent for too long.
 const HARMLESS: [Kind; 8] = [

@@ -72,8 +72,9 @@ struct Wire {
 
 /// Whether some worker always works, and never fails fast on its own account.
 fn has_anchor(plan: &Plan) -> bool {
-    const HARMLESS: [Kind; 5] = [
+    const HARMLESS: [Kind; 6] = [
         Kind::BlackHole,
+        Kind::HeadCrash,
         Kind::Slow,
         Kind::SlowNet,
         Kind::Stall,
