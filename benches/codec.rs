@@ -22,7 +22,7 @@ use teamster::kernels::{builtin, square};
 use teamster::lanes::Job;
 use teamster::limits::{CREDIT_BYTES, CREDIT_TASKS, PAYLOAD_BYTES_DEFAULT, READ_BUFFER_BYTES};
 use teamster::payload::Payload;
-use teamster::pool::{Command, Pool};
+use teamster::pool::{Command, Pool, Reports};
 use teamster::role::{Attempt, Completion, ConnId, Event, Exit, Role, Sink};
 use teamster::scheduler::{Pick, Scheduler};
 use teamster::time::Time;
@@ -163,10 +163,10 @@ fn hand_over(criterion: &mut Criterion) {
     let mut poll = Poll::new().expect("an epoll instance");
     let mut events = Events::with_capacity(4);
     let waker = Waker::new(poll.registry(), Token(0)).expect("an eventfd");
-    let pool = Pool::new(1, Arc::new(waker)).expect("a thread");
+    let mut pool = Pool::new(1, Arc::new(waker)).expect("a thread");
     let kernel = builtin().open(square::NAME, &NO_WORK).expect("it is there");
     let mut commands = vec![Command::Prepare(CONN, kernel, None)];
-    let mut finished = Vec::new();
+    let mut reports = Reports::default();
     group.bench_function("there and back", |bencher| {
         bencher.iter(|| {
             let input = || Payload::from(&NUMBER[..]);
@@ -175,12 +175,12 @@ fn hand_over(criterion: &mut Criterion) {
                 input: input(),
             };
             commands.extend((0..WINDOW).map(|task| Command::Submit(CONN, job(task))));
-            pool.apply(&mut commands);
+            pool.apply(&mut commands, Instant::now());
             let mut left = WINDOW as usize;
             while left > 0 {
                 poll.poll(&mut events, None).expect("it polls");
-                pool.take(&mut finished);
-                left -= finished.drain(..).count();
+                pool.take(&mut reports, Instant::now());
+                left -= reports.finished.drain(..).count();
             }
         });
     });

@@ -258,6 +258,8 @@ impl<W: Workload> Head<W> {
             return;
         }
         self.timers = Timers::new();
+        // What came in this turn is done, and need not be done again by a resumed run.
+        self.record(out);
         let counts = self.scheduler.counts();
         let undone = counts.undone();
         // What the journal has not taken yet is not reported as done.

@@ -20,7 +20,7 @@ use crate::time::Time;
 
 impl<W: Workload> Head<W> {
     /// Hands new outcomes to the journal.
-    fn record(&mut self, out: &mut impl Sink) {
+    pub(super) fn record(&mut self, out: &mut impl Sink) {
         let links = &self.links;
         let mut count = 0;
         while let Some(outcome) = self.scheduler.next_to_record(|index| name(links, index)) {

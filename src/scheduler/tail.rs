@@ -252,17 +252,6 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_came_to_nothing_may_be_made_again() {
-        let mut scheduler = scheduler(1);
-        scheduler.duplicate(0, 1, NOW);
-        assert_eq!(scheduler.put_back(0, attempt(0, 1)), Verdict::Late);
-        assert_eq!(scheduler.longest_held(1), Some((0, 1, NOW)));
-        assert_eq!(scheduler.duplicate(0, 0, NOW).0, attempt(0, 3));
-        assert_eq!(answer(&mut scheduler, 1, attempt(0, 2)), Verdict::Counted);
-        assert_eq!(scheduler.next_cancel(), Some((0, attempt(0, 3))));
-    }
-
-    #[test]
     fn both_holders_count_as_losses_and_none_gives_it_up_beside_others() {
         let loss = |cause| Loss::Unplanned {
             slots: SLOTS,
