@@ -83,7 +83,8 @@ fn stuck(host: &str, args: &str) -> (Worker, Worker, Run) {
     let args = format!("-l 127.0.0.1:0 -s 1 {args}");
     let ends = Worker::listening(own_worker(&args).env("STUBBORN", "1"));
     let stays = free_port(host).to_string();
-    let head = run_on([&ends.address, &stays], "square --count 20 --work-ms 0");
+    let job = "--no-duplicates square --count 20 --work-ms 0";
+    let head = run_on([&ends.address, &stays], job);
     ends.says("kernel begins");
     (ends, Worker::start_at(&stays), head)
 }
