@@ -174,7 +174,7 @@ fn hand_over(criterion: &mut Criterion) {
                 attempt: first_attempt(task),
                 input: input(),
             };
-            commands.extend((0..WINDOW).map(|task| Command::Submit(CONN, job(task))));
+            commands.push(Command::Submit(CONN, (0..WINDOW).map(job).collect()));
             pool.apply(&mut commands, Instant::now());
             let mut left = WINDOW as usize;
             while left > 0 {

@@ -106,13 +106,13 @@ impl Lanes {
         remove(&mut self.find(conn)?.queue, attempt)
     }
 
-    /// Appends an attempt to its session's lane.
+    /// Appends attempts to their session's lane.
     ///
     /// # Panics
     /// If the session has none: the role submits only what it prepared.
-    pub fn push(&mut self, conn: ConnId, job: Job, now: Time) {
+    pub fn push(&mut self, conn: ConnId, jobs: impl IntoIterator<Item = Job>, now: Time) {
         let lane = self.find(conn).expect("the session was prepared");
-        lane.queue.push_back(job);
+        lane.queue.extend(jobs);
         if let Some(timeout) = lane.timeout {
             self.check_at(Some(now + timeout));
         }
@@ -249,7 +249,7 @@ mod tests {
             for task in 0..count {
                 let attempt = Attempt { task, number: 1 };
                 let input = Payload::EMPTY;
-                lanes.push(conn, Job { attempt, input }, Time::ZERO);
+                lanes.push(conn, [Job { attempt, input }], Time::ZERO);
             }
         }
         lanes

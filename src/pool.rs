@@ -28,8 +28,8 @@ use crate::time::Time;
 pub enum Command {
     /// A session will submit attempts of this kernel, each of which may take so long.
     Prepare(ConnId, Arc<dyn Kernel>, Option<Duration>),
-    /// An attempt to run.
-    Submit(ConnId, Job),
+    /// Attempts of a session to run, in their order.
+    Submit(ConnId, Vec<Job>),
     /// A session's attempts wait, or go on.
     Pause(ConnId, bool),
     /// What a session has waiting comes back.
@@ -134,7 +134,7 @@ impl Pool {
         for command in commands.drain(..) {
             match command {
                 Command::Prepare(conn, kernel, timeout) => state.lanes.open(conn, kernel, timeout),
-                Command::Submit(conn, job) => state.lanes.push(conn, job, now),
+                Command::Submit(conn, jobs) => state.lanes.push(conn, jobs, now),
                 Command::Pause(conn, paused) => state.lanes.pause(conn, paused),
                 Command::Recall(conn) => shared.recall(conn, &mut state),
                 Command::Cancel(conn, attempt, running) => {
@@ -144,10 +144,8 @@ impl Pool {
             }
         }
         self.next_check = state.lanes.next_check();
-        if was_empty {
-            shared.wake_reactor(&state.reports);
-        }
-        shared.wake_one(&state);
+        let is_news = was_empty && !state.reports.is_empty();
+        shared.unlock(state, is_news);
     }
 
     /// When [`Pool::take`] must be called at the latest.
@@ -166,7 +164,7 @@ impl Pool {
         if !state.reports.is_empty() {
             std::mem::swap(&mut state.reports, reports);
             state.lanes.taken();
-            self.shared.wake_one(&state);
+            self.shared.unlock(state, false);
         }
     }
 }
@@ -195,6 +193,17 @@ impl State {
         self.reports.finished.push(returned);
     }
 
+    /// Takes in what a thread has finished, and back to the lane what did not start. Says whether
+    /// there is something to report, and was nothing before.
+    fn collect(&mut self, slot: &mut Slot) -> bool {
+        let was_empty = self.reports.is_empty();
+        self.lanes.collect(slot, &mut self.reports.finished);
+        if slot.recover() {
+            self.change_usable(self.usable + 1, None);
+        }
+        was_empty && !self.reports.is_empty()
+    }
+
     fn change_usable(&mut self, usable: usize, hung: Option<Attempt>) {
         self.usable = usable;
         self.reports.slots.push((usable as u16, hung));
@@ -205,7 +214,7 @@ impl Shared {
     /// The life of one thread.
     fn work(&self, thread: &Thread) {
         let mut buffer = Vec::new();
-        while let Some(kernel) = self.next(thread) {
+        while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());
             let mut job = thread.slot().begin(begun);
             while let Some(Job { input, .. }) = job {
@@ -221,44 +230,31 @@ impl Shared {
                     false => None,
                 };
             }
-            self.publish(thread);
         }
     }
 
-    /// Waits for the next chunk; `None` when the pool closes.
-    fn next(&self, thread: &Thread) -> Option<Arc<dyn Kernel>> {
+    /// Hands in what a thread has finished, and waits for its next chunk; both under one lock if
+    /// there is one. `None` when the pool closes.
+    fn exchange(&self, thread: &Thread) -> Option<Arc<dyn Kernel>> {
         let mut state = self.lock();
+        let mut is_news = state.collect(&mut thread.slot());
         loop {
             if state.closing {
                 return None;
             }
             let threads = state.usable;
             if let Some(kernel) = state.lanes.take(threads, &mut thread.slot()) {
-                self.wake_one(&state);
+                self.unlock(state, is_news);
                 return Some(kernel);
             }
+            if std::mem::take(&mut is_news) {
+                self.unlock(state, true);
+                state = self.lock();
+                continue;
+            }
             state.idle += 1;
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = (self.work.wait(state)).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
-        }
-    }
-
-    /// Hands finished attempts to the reactor, and back to the lane those that did not start.
-    fn publish(&self, thread: &Thread) {
-        let mut state = self.lock();
-        let State { lanes, reports, .. } = &mut *state;
-        let was_empty = reports.is_empty();
-        let mut slot = thread.slot();
-        lanes.collect(&mut slot, &mut reports.finished);
-        if slot.recover() {
-            let usable = state.usable + 1;
-            state.change_usable(usable, None);
-        }
-        if was_empty {
-            self.wake_reactor(&state.reports);
         }
     }
 
@@ -313,16 +309,16 @@ impl Shared {
         }
     }
 
-    /// Wakes one idle thread if there is something for it; that one wakes the next.
-    fn wake_one(&self, state: &State) {
-        if state.idle > 0 && state.lanes.is_runnable() {
+    /// Unlocks, and then wakes: whoever is woken needs the lock. The reactor if there is something to
+    /// report and was nothing before; one idle thread if there is something for it, which then wakes
+    /// the next.
+    fn unlock(&self, state: MutexGuard<'_, State>, is_news: bool) {
+        let is_work = state.idle > 0 && state.lanes.is_runnable();
+        drop(state);
+        if is_work {
             self.work.notify_one();
         }
-    }
-
-    /// To be called if there was nothing to report before.
-    fn wake_reactor(&self, reports: &Reports) {
-        if !reports.is_empty() {
+        if is_news {
             // See `Mailbox::post`.
             let _ = self.waker.wake();
         }

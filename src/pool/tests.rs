@@ -51,7 +51,7 @@ impl Bench {
         self.apply(tasks.into_iter().map(|task| {
             let input = Payload::from(&task.to_be_bytes()[..]);
             let attempt = attempt(task);
-            Command::Submit(CONN, Job { attempt, input })
+            Command::Submit(CONN, vec![Job { attempt, input }])
         }));
     }
 

@@ -87,7 +87,10 @@ impl Sink for Outlet<'_> {
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
         let input = Payload::from(input);
         let job = Job { attempt, input };
-        self.notes.pool.push(Command::Submit(conn, job));
+        match self.notes.pool.last_mut() {
+            Some(Command::Submit(last, jobs)) if *last == conn => jobs.push(job),
+            _ => self.notes.pool.push(Command::Submit(conn, vec![job])),
+        }
     }
 
     fn revoke(&mut self, conn: ConnId) {

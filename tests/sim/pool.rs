@@ -91,7 +91,7 @@ impl Pool {
 
     pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8], now: Time) {
         let input = Payload::from(input);
-        self.lanes.push(conn, Job { attempt, input }, now);
+        self.lanes.push(conn, [Job { attempt, input }], now);
     }
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
