@@ -3,8 +3,8 @@
 //! What it is: the constants that bound queues, buffers and waits, each with its unit in its name.
 //! What it is not: configuration; the few that a flag may change are defaults here.
 //!
-//! Invariant: every bound under which whole frames are held takes one frame of the default size. (A
-//! reading budget need not: what is left of a frame is read in the next turn.)
+//! Invariant: every bound under which whole frames are held takes one frame of the default size, and
+//! so does the budget under which they are read.
 
 use crate::time::Duration;
 
@@ -65,7 +65,7 @@ pub const REPLAY_RECORDS: u64 = 4096;
 pub const FORMER_WORKERS_MAX: usize = 1024;
 
 /// Bytes read from one connection per turn before the others get theirs.
-pub const READ_BUDGET_BYTES: usize = 64 << 10;
+pub const READ_BUDGET_BYTES: usize = 2 << 20;
 /// Size of the one read buffer that all connections of a reactor share.
 pub const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Connections accepted per turn before sockets already open get theirs.

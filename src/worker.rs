@@ -208,7 +208,9 @@ impl Worker {
                 Ok(())
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Ping) => {
-                self.pongs_due.push(conn);
+                if self.pongs_due.last() != Some(&conn) {
+                    self.pongs_due.push(conn);
+                }
                 Ok(())
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Pong) => Ok(()),
@@ -453,7 +455,6 @@ impl Role for Worker {
     fn flush(&mut self, _now: Time, out: &mut impl Sink) {
         // One Pong per turn and none into a full outbox: a peer that asks without reading the
         // answers cannot make it grow.
-        self.pongs_due.dedup();
         for conn in self.pongs_due.drain(..) {
             if let Some(session) = self.sessions.get_mut(conn)
                 && session.unsent_bytes < OUTBOX_BYTES_HIGH

@@ -54,7 +54,11 @@ impl<W: Workload> Head<W> {
                     Refusal::Busy | Refusal::Protocol => self.leave(index, &reason, now),
                 }
             }
-            (State::Up(_), Frame::Ping) => self.pongs_due.push(index),
+            (State::Up(_), Frame::Ping) => {
+                if self.pongs_due.last() != Some(&index) {
+                    self.pongs_due.push(index);
+                }
+            }
             (State::Up(_), Frame::Pong) => link.backoff.reset(),
             (State::Up(session), Frame::Drain) => {
                 session.is_draining = true;
@@ -298,7 +302,6 @@ impl<W: Workload> Head<W> {
     /// One `Pong` per turn, and none into a full outbox: a peer that asks without reading the
     /// answers cannot make it grow.
     pub(super) fn answer_pings(&mut self, out: &mut impl Sink) {
-        self.pongs_due.dedup();
         for index in self.pongs_due.drain(..) {
             if let State::Up(session) = &mut self.links[index as usize].state
                 && session.has_room(1, 0, 0)
