@@ -252,6 +252,9 @@ impl Scheduler {
 
     /// The doubted failures of `worker` are the tasks' own answers. Returns how many they were.
     pub fn confirm(&mut self, worker: u32) -> usize {
+        if self.doubts.is_empty() {
+            return 0;
+        }
         let tasks = std::mem::take(&mut self.seats[worker as usize].doubted);
         for &task in &tasks {
             let reason = self.doubts.remove(&task).expect("it is doubted");

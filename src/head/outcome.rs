@@ -39,7 +39,6 @@ impl<W: Workload> Head<W> {
         if status != Status::Returned {
             session.depth.answered();
         }
-        let is_unwanted = self.scheduler.is_unwanted(index, attempt);
         for outcomes in [&mut self.outcomes, &mut link.outcomes] {
             match status {
                 Status::Done => outcomes.done += 1,
@@ -67,7 +66,7 @@ impl<W: Workload> Head<W> {
                 scheduler.answer(index, attempt, status, output, run_us, now)
             }
             Status::Returned => {
-                if !session.is_draining && !is_unwanted {
+                if !session.is_draining && !scheduler.is_unwanted(index, attempt) {
                     link.trust.could_not_run();
                     self.has_strikes = true;
                     let reason = String::from_utf8_lossy(output);

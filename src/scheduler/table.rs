@@ -217,11 +217,7 @@ impl Table {
     }
 
     pub fn get_mut(&mut self, task: u64) -> Option<&mut Entry> {
-        match (task.checked_sub(self.base), &mut self.order) {
-            (Some(index), _) => self.ring.get_mut(usize::try_from(index).ok()?),
-            (None, Order::Arrival { stragglers, .. }) => stragglers.get_mut(&task),
-            (None, Order::Input) => None,
-        }
+        find(&mut self.ring, &mut self.order, self.base, task)
     }
 
     /// Whether the latest attempt of `task` is at `worker`.
@@ -232,11 +228,9 @@ impl Table {
 
     /// Moves an open task to another state, except that of having an answer.
     pub fn set_state(&mut self, task: u64, state: State) -> &mut Entry {
-        let old = self.get(task).expect("the task is open").state;
-        *self.counts.of(old) -= 1;
-        *self.counts.of(state) += 1;
-        let entry = self.get_mut(task).expect("the task is open");
-        entry.state = state;
+        let entry = find(&mut self.ring, &mut self.order, self.base, task);
+        let entry = entry.expect("the task is open");
+        self.counts.shift(entry, state);
         entry
     }
 
@@ -260,41 +254,46 @@ impl Table {
 
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: Payload) {
-        match &mut self.journal {
-            None => self.set_answered(task, worker, status),
+        let state = match &mut self.journal {
+            None => State::Answered { worker, status },
             Some(journal) => {
                 journal.unrecorded.push_back(task);
-                self.set_state(task, State::Recording { worker, status });
+                State::Recording { worker, status }
             }
-        }
-        let entry = self.give(task, status, output);
+        };
+        let entry = self.give(task, state, status, output);
         entry.losses = entry.blame.losses();
+        self.queue(task, state);
     }
 
     /// Gives a ready task the outcome that the journal has of it.
     pub fn restore(&mut self, worker: u32, outcome: &Outcome<'_>) {
-        self.set_answered(outcome.task, worker, outcome.status);
-        let entry = self.give(outcome.task, outcome.status, outcome.output.into());
+        let (task, status) = (outcome.task, outcome.status);
+        let state = State::Answered { worker, status };
+        let entry = self.give(task, state, status, outcome.output.into());
         entry.losses = outcome.losses;
         entry.queue_us = outcome.queue_us;
         entry.run_us = outcome.run_us;
-    }
-
-    fn set_answered(&mut self, task: u64, worker: u32, status: Status) {
-        self.set_state(task, State::Answered { worker, status });
-        if let Order::Arrival { answered, .. } = &mut self.order {
-            answered.push_back(task);
-        }
+        self.queue(task, state);
     }
 
     /// Puts the output in the place of the input.
-    fn give(&mut self, task: u64, status: Status, output: Payload) -> &mut Entry {
+    fn give(&mut self, task: u64, state: State, status: Status, output: Payload) -> &mut Entry {
+        let entry = find(&mut self.ring, &mut self.order, self.base, task);
+        let entry = entry.expect("the task is open");
+        self.counts.shift(entry, state);
         self.failed += u64::from(status != Status::Done);
-        self.held_bytes += output.len();
-        let entry = self.get_mut(task).expect("the task is open");
-        let input_bytes = std::mem::replace(&mut entry.payload, output).len();
-        self.held_bytes -= input_bytes;
-        self.get_mut(task).expect("the task is open")
+        self.held_bytes = self.held_bytes - entry.payload.len() + output.len();
+        entry.payload = output;
+        entry
+    }
+
+    /// What is answered out of order is delivered as it comes.
+    fn queue(&mut self, task: u64, state: State) {
+        if let (Order::Arrival { answered, .. }, State::Answered { .. }) = (&mut self.order, state)
+        {
+            answered.push_back(task);
+        }
     }
 
     /// The next outcome for the journal, in the order given; `name` tells the worker's.
@@ -335,7 +334,9 @@ impl Table {
             else {
                 unreachable!("it waits to be recorded");
             };
-            self.set_answered(task, worker, status);
+            let state = State::Answered { worker, status };
+            self.set_state(task, state);
+            self.queue(task, state);
         }
     }
 
@@ -450,7 +451,27 @@ impl Table {
     }
 }
 
+/// A task's entry, by the parts of the table that it is in, so that the others can be used beside it.
+fn find<'a>(
+    ring: &'a mut VecDeque<Entry>,
+    order: &'a mut Order,
+    base: u64,
+    task: u64,
+) -> Option<&'a mut Entry> {
+    match (task.checked_sub(base), order) {
+        (Some(index), _) => ring.get_mut(usize::try_from(index).ok()?),
+        (None, Order::Arrival { stragglers, .. }) => stragglers.get_mut(&task),
+        (None, Order::Input) => None,
+    }
+}
+
 impl Counts {
+    fn shift(&mut self, entry: &mut Entry, state: State) {
+        *self.of(entry.state) -= 1;
+        *self.of(state) += 1;
+        entry.state = state;
+    }
+
     fn of(&mut self, state: State) -> &mut usize {
         match state {
             State::Ready => &mut self.ready,

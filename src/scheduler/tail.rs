@@ -126,7 +126,9 @@ impl Scheduler {
 
     /// A task has its outcome: the older of two attempts, if it is still held, was in vain.
     pub(super) fn cancel_twin(&mut self, task: u64) {
-        if let Some((worker, attempt)) = self.twins.remove(&task) {
+        if !self.twins.is_empty()
+            && let Some((worker, attempt)) = self.twins.remove(&task)
+        {
             self.cancel(worker, attempt);
         }
     }
