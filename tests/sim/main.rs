@@ -36,7 +36,7 @@ use run::{Report, Run};
 /// Every so many seeds one is run twice and must leave the same trace.
 const TWICE_EVERY: u64 = 10;
 /// Each kind strikes in flight at least once in so many seeds, on average.
-const SEEDS_PER_STRIKE: u64 = 15;
+const SEEDS_PER_STRIKE: u64 = 10;
 
 /// What all runs left behind.
 #[derive(Default)]

@@ -30,8 +30,10 @@ pub const RESTART_US_MAX: u64 = 2_000_000;
 
 /// Kinds that seldom meet an attempt in flight, or few runs have, strike the more often: once more for
 /// each time that they stand here.
-const RARE: [Kind; 6] = [
+const RARE: [Kind; 8] = [
+    Kind::Mute,
     Kind::HalfOpen,
+    Kind::NoGreeting,
     Kind::NoGreeting,
     Kind::NoGreeting,
     Kind::Refused,
@@ -236,6 +238,12 @@ fn draw_kinds(rng: &mut SplitMix64, is_journalled: bool) -> Vec<Kind> {
             let count = 1 + rng.below(2);
             let draw = |_| all[rng.below(all.len() as u64) as usize];
             (0..count).map(draw).collect()
+        }
+        // Black holes among workers that are sound: only then is it sure what may not be believed.
+        4 => {
+            let sound = [Kind::Slow, Kind::Stall, Kind::Pause, Kind::HeadCrash];
+            let sound = sound.into_iter().filter(|_| rng.chance(50));
+            sound.chain([Kind::BlackHole]).collect()
         }
         _ => all.iter().copied().filter(|_| rng.chance(50)).collect(),
     };
