@@ -61,6 +61,7 @@ impl Scheduler {
             return Err(Misfit::FarAhead(self.end()));
         }
         let task = self.table.push(Payload::from(input));
+        self.table.get_mut(task).expect("it was added").is_replayed = true;
         self.fresh = task + 1;
         self.waiting.add(task, &Blame::default(), self.attempts_max);
         Ok(())
@@ -176,6 +177,28 @@ mod tests {
         assert_eq!(
             scheduler.restore(0, &outcome(0, &[0])),
             Err(Misfit::Twice(0))
+        );
+    }
+
+    #[test]
+    fn a_straggler_without_a_record_holds_none_of_the_others() {
+        let mut scheduler = scheduler(false, 0);
+        let count = 3 * WINDOW_TASKS as u64;
+        for task in 0..count {
+            scheduler.add_replayed(&[]).unwrap();
+            if task > 0 {
+                scheduler.restore(0, &outcome(task, &[])).unwrap();
+                assert_eq!(scheduler.next_answer().unwrap().task, task);
+            }
+            assert!(scheduler.table.ring_len() <= WINDOW_TASKS);
+        }
+        scheduler.check();
+        assert_eq!(
+            scheduler.pick(0, 1),
+            Pick::Task {
+                task: 0,
+                input_bytes: 0
+            }
         );
     }
 

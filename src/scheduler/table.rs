@@ -25,7 +25,7 @@ pub(super) struct Table {
     /// Delivered entries that are still in the ring.
     delivered: usize,
     held_bytes: usize,
-    /// Tasks that were given another outcome than `done`.
+    /// Tasks that were given another outcome than `done`, and it may be delivered.
     failed: u64,
     journal: Option<Journal>,
 }
@@ -44,7 +44,8 @@ enum Order {
     /// In input order.
     Input,
     /// As they come. Tasks that the ring has left behind are kept aside, so that one straggler
-    /// does not make it grow; there are at most as many as attempts in flight.
+    /// does not make it grow; there are at most as many as attempts in flight (were, if they come
+    /// from a journal).
     Arrival {
         answered: VecDeque<u64>,
         stragglers: BTreeMap<u64, Entry>,
@@ -64,6 +65,8 @@ pub(super) struct Entry {
     pub is_careful: bool,
     /// The worker was asked to hand the latest attempt back.
     pub is_recalled: bool,
+    /// It was added while a journal was read: if it is never sent, that is not for want of its turn.
+    pub is_replayed: bool,
     /// It was made twice since it was last ready.
     pub is_doubled: bool,
     /// What the input was, for the journal; 0 without one.
@@ -261,7 +264,7 @@ impl Table {
                 State::Recording { worker, status }
             }
         };
-        let entry = self.give(task, state, status, output);
+        let entry = self.give(task, state, output);
         entry.losses = entry.blame.losses();
         self.queue(task, state);
     }
@@ -270,7 +273,7 @@ impl Table {
     pub fn restore(&mut self, worker: u32, outcome: &Outcome<'_>) {
         let (task, status) = (outcome.task, outcome.status);
         let state = State::Answered { worker, status };
-        let entry = self.give(task, state, status, outcome.output.into());
+        let entry = self.give(task, state, outcome.output.into());
         entry.losses = outcome.losses;
         entry.queue_us = outcome.queue_us;
         entry.run_us = outcome.run_us;
@@ -278,20 +281,22 @@ impl Table {
     }
 
     /// Puts the output in the place of the input.
-    fn give(&mut self, task: u64, state: State, status: Status, output: Payload) -> &mut Entry {
+    fn give(&mut self, task: u64, state: State, output: Payload) -> &mut Entry {
         let entry = find(&mut self.ring, &mut self.order, self.base, task);
         let entry = entry.expect("the task is open");
         self.counts.shift(entry, state);
-        self.failed += u64::from(status != Status::Done);
         self.held_bytes = self.held_bytes - entry.payload.len() + output.len();
         entry.payload = output;
         entry
     }
 
-    /// What is answered out of order is delivered as it comes.
+    /// What is answered may be delivered; out of order as it comes.
     fn queue(&mut self, task: u64, state: State) {
-        if let (Order::Arrival { answered, .. }, State::Answered { .. }) = (&mut self.order, state)
-        {
+        let State::Answered { status, .. } = state else {
+            return;
+        };
+        self.failed += u64::from(status != Status::Done);
+        if let Order::Arrival { answered, .. } = &mut self.order {
             answered.push_back(task);
         }
     }
@@ -405,7 +410,8 @@ impl Table {
         self.delivered += 1;
         while let Some(front) = self.ring.front() {
             let is_delivered = front.state == State::Delivered;
-            if !is_delivered && (self.ring.len() < WINDOW_TASKS || front.attempt == 0) {
+            let is_fresh = front.attempt == 0 && !front.is_replayed;
+            if !is_delivered && (self.ring.len() < WINDOW_TASKS || is_fresh) {
                 break;
             }
             let front = self.ring.pop_front().expect("there is a front");
@@ -417,6 +423,11 @@ impl Table {
             self.base += 1;
         }
         entry
+    }
+
+    #[cfg(test)]
+    pub fn ring_len(&self) -> usize {
+        self.ring.len()
     }
 
     fn stragglers(&self) -> usize {
@@ -494,6 +505,7 @@ impl Entry {
             blame: Blame::default(),
             is_careful: false,
             is_recalled: false,
+            is_replayed: false,
             is_doubled: false,
             input_hash: 0,
             sent_at: Time::ZERO,

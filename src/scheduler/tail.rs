@@ -61,18 +61,17 @@ impl Scheduler {
     }
 
     /// The youngest task that waits at `worker` behind those its `slots` run, and could wait
-    /// elsewhere.
-    pub fn recallable(&self, worker: u32, slots: u32) -> Option<u64> {
+    /// elsewhere, with the length of its input.
+    pub fn recallable(&self, worker: u32, slots: u32) -> Option<(u64, usize)> {
         let seat = &self.seats[worker as usize];
         if seat.tasks <= slots + seat.recalled {
             return None;
         }
-        seat.sent.iter().rev().copied().find(|&task| {
-            let entry = self.table.get(task);
-            entry.is_some_and(|entry| {
-                let is_there = entry.state == (State::InFlight { worker });
-                is_there && !entry.is_recalled && !entry.is_careful
-            })
+        seat.sent.iter().rev().find_map(|&task| {
+            let entry = self.table.get(task)?;
+            let is_there = entry.state == (State::InFlight { worker });
+            let is_candidate = is_there && !entry.is_recalled && !entry.is_careful;
+            is_candidate.then_some((task, entry.payload.len()))
         })
     }
 
@@ -212,7 +211,7 @@ mod tests {
     fn only_what_waits_is_recalled_and_the_youngest_first() {
         let mut scheduler = scheduler(4);
         for task in [3, 2] {
-            assert_eq!(scheduler.recallable(0, SLOTS), Some(task));
+            assert_eq!(scheduler.recallable(0, SLOTS), Some((task, 1)));
             assert!(!scheduler.is_unwanted(0, attempt(task, 1)));
             assert_eq!(scheduler.recall(task, 0), attempt(task, 1));
             assert!(scheduler.is_unwanted(0, attempt(task, 1)));
