@@ -273,8 +273,14 @@ impl<W: Workload> Head<W> {
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
                 exit = Exit::Failed;
             }
-            if self.is_cut_short {
+            if undone > 0 || !self.exhausted {
                 warn!("{undone} tasks begun were not done; the results so far are written");
+            }
+            if counts.recording > 0 {
+                warn!(
+                    "{} are done and go to the journal, not to the results",
+                    counts.recording
+                );
             }
         }
         self.ended = Some(exit);

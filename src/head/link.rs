@@ -76,6 +76,8 @@ pub(super) struct Session {
     pub is_draining: bool,
     /// Bytes in the outbox.
     pub unsent_bytes: usize,
+    /// It said that its slots are not what they were.
+    pub has_lost_slots: bool,
     /// It was asked for a sign of life then, and has not been heard since.
     pub probed_at: Option<Time>,
     /// It was last asked then to hand an attempt back.
@@ -224,6 +226,7 @@ impl Session {
             depth: Depth::new(slots, tasks, now),
             is_draining: false,
             unsent_bytes,
+            has_lost_slots: false,
             probed_at: None,
             recalled_at: now,
             slots,

@@ -6,7 +6,7 @@
 //! Invariant: whatever ends a connection goes through [`Head::disconnect`], so no link keeps a stale
 //! one and no task stays behind on it.
 
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 
 use super::link::{Session, State};
 use super::{Head, Timer};
@@ -69,9 +69,15 @@ impl<W: Workload> Head<W> {
                 self.note_unusable(now);
             }
             (State::Up(session), Frame::Slots { slots }) => {
-                warn!(
+                let level = match std::mem::replace(&mut session.has_lost_slots, true) {
+                    false => Level::Warn,
+                    true => Level::Debug,
+                };
+                log!(
+                    level,
                     "worker {} computes with {slots} slots now, not {}",
-                    link.name, link.slots
+                    link.name,
+                    link.slots
                 );
                 session.set_slots(slots);
                 link.slots = slots;

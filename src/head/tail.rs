@@ -57,6 +57,12 @@ impl<W: Workload> Head<W> {
         }
     }
 
+    /// How long an attempt may run before it is late; `None` while nobody knows.
+    fn late_after(&self) -> Option<Duration> {
+        let typical = self.scheduler.typical_run();
+        typical.map(|run| (run * 3 / 2).max(LATE_AFTER_MIN))
+    }
+
     /// How long a worker may take to answer a probe.
     fn probe_wait(&self) -> Duration {
         let typical = self.scheduler.typical_run();
@@ -65,15 +71,19 @@ impl<W: Workload> Head<W> {
         })
     }
 
-    /// Asks the workers that hold something for a sign of life; says when to look again.
+    /// Asks the workers that hold what is not late yet for a sign of life; says when to look again.
+    /// For what runs for hours nobody is asked oftener than otherwise.
     fn probe(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
         let wait = self.probe_wait();
+        let late_after = self.late_after()?;
         let mut next: Option<Time> = None;
         for (index, link) in self.links.iter_mut().enumerate() {
             let State::Up(session) = &mut link.state else {
                 continue;
             };
-            if self.scheduler.held_tasks(index as u32) == 0 || session.silence.is_lost() {
+            let held = self.scheduler.longest_held(index as u32);
+            let is_early = held.is_some_and(|(.., since)| now < since + late_after);
+            if !is_early || session.silence.is_lost() {
                 continue;
             }
             if session.probed_at.is_none()
@@ -145,11 +155,15 @@ impl<W: Workload> Head<W> {
         }
     }
 
-    /// A task that waits at a worker which can be told to hand it back.
+    /// A task that waits at a worker which can be told to hand it back, and that an idle one has
+    /// room for.
     fn recallable(&self, index: u32, now: Time) -> Option<u64> {
         let link = &self.links[index as usize];
-        let is_told = link.session()?.has_room(1, 0, 0) && !self.is_mute(index, now);
-        is_told.then(|| self.scheduler.recallable(index, link.slots.into()))?
+        if !link.session()?.has_room(1, 0, 0) || self.is_mute(index, now) {
+            return None;
+        }
+        let (task, input_bytes) = self.scheduler.recallable(index, link.slots.into())?;
+        self.idle_worker(index, input_bytes, now).map(|_| task)
     }
 
     /// What a worker holds per slot, in 65,536ths of an attempt.
@@ -163,8 +177,7 @@ impl<W: Workload> Head<W> {
     /// which a full window holds up, only what a mute worker holds is late.
     fn duplicate_late(&mut self, now: Time, out: &mut impl Sink) -> Option<Time> {
         let mut next: Option<Time> = None;
-        let typical = self.scheduler.typical_run().filter(|_| self.exhausted);
-        let late_after = typical.map(|run| (run * 3 / 2).max(LATE_AFTER_MIN));
+        let late_after = self.late_after().filter(|_| self.exhausted);
         for from in 0..self.links.len() as u32 {
             let is_mute = self.is_mute(from, now);
             while let Some((task, input_bytes, since)) = self.scheduler.longest_held(from) {

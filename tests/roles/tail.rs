@@ -95,7 +95,7 @@ fn a_late_attempt_is_made_twice_and_the_loser_is_cancelled() {
     heard(&mut bench, 1);
     bench.turn();
     assert_eq!(bench.sleep(), Duration::from_millis(250));
-    bench.expect(&["1: Ping", "0: Task 1/2 5"]);
+    bench.expect(&["0: Task 1/2 5"]);
     answer(&mut bench, 1, attempt(1, 1), Status::Done);
     bench.turn();
     bench.expect(&["write 10", "0: Cancel 1/2 true", "exit Done"]);
@@ -236,4 +236,42 @@ fn a_journal_of_other_tasks_does_not_fit() {
         Misfit::OtherInput(1).to_string(),
         "task 1 has another input now"
     );
+}
+
+#[test]
+fn what_runs_for_long_causes_no_tick() {
+    let mut bench = sent(2, |_| ());
+    bench.now = bench.now + seconds(1);
+    answer(&mut bench, 0, attempt(0, 1), Status::Done);
+    heard(&mut bench, 1);
+    bench.turn();
+    bench.expect(&["write 10"]);
+    bench.sleep();
+    heard(&mut bench, 1);
+    bench.sleep();
+    bench.expect(&["1: Ping", "0: Task 1/2 5"]);
+    heard(&mut bench, 0);
+    heard(&mut bench, 1);
+    bench.turn();
+    // The heartbeats of both workers, and nothing sooner.
+    for _ in 0..4 {
+        assert!(bench.sleep() >= seconds(1));
+        heard(&mut bench, 0);
+        heard(&mut bench, 1);
+    }
+    bench.take();
+}
+
+#[test]
+fn the_failures_that_end_a_run_are_told_of() {
+    let mut bench = sent(4, |config| {
+        config.is_journalled = true;
+        config.failures_max = Some(0);
+    });
+    answer(&mut bench, 0, attempt(0, 1), Status::TimedOut);
+    bench.turn();
+    bench.expect(&["record 1"]);
+    bench.tell(Event::Recorded { count: 1 });
+    bench.turn();
+    bench.expect(&["write 10", "exit Failed"]);
 }
