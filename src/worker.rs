@@ -203,8 +203,11 @@ impl Worker {
                 Ok(())
             }
             (Phase::Working { .. }, Frame::Cancel { attempt, running }) => {
-                session.cancelled(attempt);
-                out.cancel(conn, attempt, running);
+                // It gives credit back; a head that reads no answers gets none for cancelling.
+                if session.unsent_bytes <= OUTBOX_BYTES_HIGH {
+                    session.cancelled(attempt);
+                    out.cancel(conn, attempt, running);
+                }
                 Ok(())
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Ping) => {

@@ -423,6 +423,20 @@ fn the_pool_is_told_how_long_an_attempt_may_run() {
 }
 
 #[test]
+fn a_head_that_reads_no_answers_cancels_nothing() {
+    let mut bench = working();
+    answer(&mut bench, 0, OUTBOX_BYTES_HIGH);
+    bench.hear(conn(0), task(1, b""));
+    let cancel = Frame::Cancel {
+        attempt: attempt(1, 1),
+        running: false,
+    };
+    bench.hear(conn(0), cancel);
+    let said = bench.take();
+    assert_eq!(said.last().unwrap(), "0: submit 1/1 0", "{said:?}");
+}
+
+#[test]
 fn a_cancelled_attempt_is_answered_once_even_if_it_is_cancelled_too_late() {
     let cancel = |running| Frame::Cancel {
         attempt: attempt(0, 1),
