@@ -58,7 +58,13 @@ impl JournalFile {
         let found = (journal.lock())
             .and_then(|()| journal.start(bytes.len()).map_err(cannot_be_read))
             .map_err(|reason| misfit(path, reason))?;
-        if !found.is_empty() && !resumes {
+        // One that says only whose it is holds nothing that could be lost.
+        let is_used = match found.len() {
+            0 => false,
+            len if len == bytes.len() => (journal.has_records()).map_err(|e| broken(path, &e))?,
+            _ => true,
+        };
+        if is_used && !resumes && bytes.starts_with(&found) {
             let hint = "is there already: add --resume to go on with it, or remove it";
             return Err(misfit(path, hint));
         }
@@ -143,6 +149,10 @@ impl JournalFile {
         Ok(start)
     }
 
+    fn has_records(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() > self.records_at)
+    }
+
     /// Writes the header of a journal without records, durably, so that the file is found again.
     fn begin(&self, header: &[u8]) -> io::Result<()> {
         self.file.set_len(0)?;
@@ -219,7 +229,11 @@ mod tests {
         let path = dir.path().join("journal");
         for resumes in [false, true] {
             drop(JournalFile::open(&path, &header("one"), resumes).unwrap());
-            assert_eq!(fs::read(&path).unwrap(), header("one").encode());
+            let mut bytes = header("one").encode();
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            drop(JournalFile::open(&path, &header("one"), false).unwrap());
+            bytes.push(0);
+            fs::write(&path, &bytes).unwrap();
             assert!(refused(&path, "one", false).contains("add --resume to go on"));
             drop(JournalFile::open(&path, &header("one"), true).unwrap());
             // Once more with one that is there and empty.
@@ -275,7 +289,9 @@ mod tests {
             );
         }
         fs::write(&path, "some notes\n").unwrap();
-        assert_eq!(refused(&path, "one", true), "is not a journal");
+        for resumes in [false, true] {
+            assert_eq!(refused(&path, "one", resumes), "is not a journal");
+        }
         assert_eq!(fs::read(&path).unwrap(), b"some notes\n");
     }
 

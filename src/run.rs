@@ -5,9 +5,11 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -95,6 +97,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
     // Before any work is done: a result that cannot be kept or written is no use.
     let journal = open_journal(options)?;
+    check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
@@ -133,10 +136,8 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if let Some(JournalOptions { path, .. }) = &options.journal
         && (role.is_cut_short() || exit == Exit::Output)
     {
-        say_how_to_go_on(
-            path,
-            recorded.map(|recorded| role.replayed() + recorded.count),
-        );
+        let count = recorded.map(|recorded| role.replayed() + recorded.count);
+        say_how_to_go_on(path, count, exit);
     }
     if let Some(serial) = serial
         && !report_comparison(&role, &serial, options.quiet)
@@ -214,15 +215,32 @@ fn check_journal(result: &io::Result<()>, exit: Exit) -> Exit {
 }
 
 /// After a run that has not come to its end. Without a number the journal was not read to its end.
-fn say_how_to_go_on(path: &Path, outcomes: Option<u64>) {
-    let (path, how) = (
-        path.display(),
-        "the same command with --resume goes on from there",
-    );
+fn say_how_to_go_on(path: &Path, outcomes: Option<u64>, exit: Exit) {
+    let path = path.display();
+    let how = match exit {
+        // The failures are in it, too.
+        Exit::Failed => "--resume and a larger --max-failures go on from there",
+        _ => "the same command with --resume goes on from there",
+    };
     match outcomes {
         Some(count) => warn!("{count} outcomes are in {path}: {how}"),
         None => warn!("{path} is as it was: {how}"),
     }
+}
+
+/// Results that take the journal's place would destroy it, by whatever name they do.
+fn check_files(options: &HeadOptions) -> Result<(), Failure> {
+    let (Some(output), Some(journal)) = (&options.output, &options.journal) else {
+        return Ok(());
+    };
+    let id = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if id(output).is_none() || id(output) != id(&journal.path) {
+        return Ok(());
+    }
+    Err(Failure {
+        exit: Exit::Usage,
+        reason: format!("--output {} is the file of --journal", output.display()),
+    })
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
@@ -295,7 +313,8 @@ fn report_comparison(role: &Head<Compared<Job>>, serial: &Serial, quiet: bool) -
         }
         return false;
     }
-    if !quiet {
+    // What an earlier run did took this one no time.
+    if !quiet && role.replayed() == 0 {
         let speed_up = serial.elapsed.as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
         let slots = role.slots();
         say(&format!("Distributed time: {}", seconds(elapsed)));
