@@ -53,7 +53,7 @@ pub const WINDOW_BYTES: usize = 16 << 20;
 pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// A batch of records is made durable once it holds so many bytes ...
-pub const SYNC_BYTES: usize = 1 << 20;
+pub const SYNC_BYTES: usize = 2 << 20;
 /// ... or its oldest has waited for so long (`--sync-ms`).
 pub const SYNC_DEFAULT: Duration = Duration::from_millis(50);
 /// Results of a journal that is gone on with reach the output in pieces of at least so many bytes, and
