@@ -229,7 +229,11 @@ fn main() {
     };
     print_totals(seeds, &totals);
     // Few seeds scatter.
-    let slack = if seeds < 5_000 { 2 } else { 1 };
+    let slack = match seeds {
+        0..1_000 => 4,
+        1_000..5_000 => 2,
+        _ => 1,
+    };
     let floor = seeds / SEEDS_PER_STRIKE / slack;
     for (name, &count) in Kind::NAMES.iter().zip(&totals.strikes.in_flight) {
         if count < floor {
