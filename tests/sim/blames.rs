@@ -356,7 +356,11 @@ impl Blames {
         let attempts_max = self.plan.attempts_max;
         let is_sure = |losses: &&Vec<Loss>| {
             let last = losses.last().expect("there is one at least");
-            last.is_certain && (last.was_alone || attempts_max == 1)
+            match attempts_max {
+                // Of two attempts at once the first to be lost may be the one that counts.
+                1 => losses.iter().any(|loss| loss.is_certain),
+                _ => last.is_certain && last.was_alone,
+            }
         };
         let Some(losses) = accounts.find(is_sure) else {
             crate::trace::fail(
