@@ -43,7 +43,7 @@ const MAGIC: [u8; 4] = *b"TM\r\n";
 
 /// Field positions, in the opening, the header and the bodies.
 mod field {
-    use std::ops::{Range, RangeFrom};
+    use std::ops::Range;
 
     pub const MAGIC: Range<usize> = 0..4;
     pub const VERSION: Range<usize> = 4..6;
@@ -54,35 +54,37 @@ mod field {
     pub const KIND: usize = 4;
     pub const RESERVED: Range<usize> = 5..8;
 
+    // `_END`: where the fixed fields of a body end. In some the rest is one more field.
     pub const HELLO_PAYLOAD_MAX: Range<usize> = 0..4;
-    pub const HELLO_RELEASE: RangeFrom<usize> = 4..;
+    pub const HELLO_END: usize = 4;
 
     pub const WELCOME_SLOTS: Range<usize> = 0..2;
     pub const WELCOME_CREDIT_TASKS: Range<usize> = 2..6;
     pub const WELCOME_CREDIT_BYTES: Range<usize> = 6..10;
     pub const WELCOME_PAYLOAD_MAX: Range<usize> = 10..14;
     pub const WELCOME_INCARNATION: Range<usize> = 14..22;
-    pub const WELCOME_RELEASE: RangeFrom<usize> = 22..;
+    pub const WELCOME_END: usize = 22;
 
     pub const REFUSE_CODE: usize = 0;
-    pub const REFUSE_REASON: RangeFrom<usize> = 1..;
+    pub const REFUSE_END: usize = 1;
 
     pub const JOB_TIMEOUT_MS: Range<usize> = 0..4;
     pub const JOB_KERNEL_LEN: usize = 4;
-    pub const JOB_KERNEL: RangeFrom<usize> = 5..;
+    pub const JOB_END: usize = 5;
 
     pub const TASK_NUMBER: Range<usize> = 0..8;
     pub const TASK_ATTEMPT: Range<usize> = 8..12;
-    pub const TASK_INPUT: RangeFrom<usize> = 12..;
+    pub const TASK_END: usize = 12;
 
     pub const OUTCOME_STATUS: usize = 12;
     pub const OUTCOME_RUN_US: Range<usize> = 13..17;
-    pub const OUTCOME_OUTPUT: RangeFrom<usize> = 17..;
+    pub const OUTCOME_END: usize = 17;
 
     pub const CANCEL_RUNNING: usize = 12;
     pub const CANCEL_END: usize = 13;
 
     pub const SLOTS: Range<usize> = 0..2;
+    pub const SLOTS_END: usize = 2;
 }
 
 /// Which end of a connection.
@@ -281,17 +283,15 @@ impl<'a> Frame<'a> {
     pub fn encoded_bytes(&self) -> usize {
         HEADER_BYTES
             + match self {
-                Frame::Hello { release, .. } => field::HELLO_RELEASE.start + release.len(),
-                Frame::Welcome { release, .. } => field::WELCOME_RELEASE.start + release.len(),
-                Frame::Refuse { reason, .. } => field::REFUSE_REASON.start + reason.len(),
-                Frame::Job { kernel, setup, .. } => {
-                    field::JOB_KERNEL.start + kernel.len() + setup.len()
-                }
-                Frame::Task { input, .. } => field::TASK_INPUT.start + input.len(),
-                Frame::Outcome { output, .. } => field::OUTCOME_OUTPUT.start + output.len(),
+                Frame::Hello { release, .. } => field::HELLO_END + release.len(),
+                Frame::Welcome { release, .. } => field::WELCOME_END + release.len(),
+                Frame::Refuse { reason, .. } => field::REFUSE_END + reason.len(),
+                Frame::Job { kernel, setup, .. } => field::JOB_END + kernel.len() + setup.len(),
+                Frame::Task { input, .. } => field::TASK_END + input.len(),
+                Frame::Outcome { output, .. } => field::OUTCOME_END + output.len(),
                 Frame::Ping | Frame::Pong | Frame::Drain => 0,
                 Frame::Cancel { .. } => field::CANCEL_END,
-                Frame::Slots { .. } => field::SLOTS.end,
+                Frame::Slots { .. } => field::SLOTS_END,
             }
     }
 
@@ -300,38 +300,15 @@ impl<'a> Frame<'a> {
     /// # Panics
     /// If a kernel's name is longer than 255 bytes or a body than 4 GiB: ours to prevent.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
-        let bytes = self.encoded_bytes();
-        let body_bytes = u32::try_from(bytes - HEADER_BYTES).expect("a body is below 4 GiB");
-        // Header and fixed part are built in place, then copied at once with the tail: two copies
-        // of known length instead of one bounds check per field.
-        let mut fixed = [0; HEADER_BYTES + FIXED_BYTES_MAX];
-        BigEndian::write_u32(&mut fixed[field::LENGTH], body_bytes);
-        fixed[field::KIND] = self.kind() as u8;
-        let tail = self.fill(&mut fixed[HEADER_BYTES..]);
-        out.reserve(bytes);
-        match *self {
-            Frame::Job { kernel, setup, .. } => {
-                out.extend_from_slice(&fixed[..HEADER_BYTES + field::JOB_KERNEL.start]);
-                out.extend_from_slice(kernel.as_bytes());
-                out.extend_from_slice(setup);
-            }
-            _ => {
-                out.extend_from_slice(&fixed[..bytes - tail.len()]);
-                out.extend_from_slice(tail);
-            }
-        }
-        bytes
-    }
-
-    /// Writes the fixed fields into `body` and returns the variable tail.
-    fn fill(&self, body: &mut [u8]) -> &'a [u8] {
+        let kind = self.kind();
         match *self {
             Frame::Hello {
                 payload_max,
                 release,
             } => {
-                BigEndian::write_u32(&mut body[field::HELLO_PAYLOAD_MAX], payload_max);
-                release.as_bytes()
+                let mut fixed = [0; field::HELLO_END];
+                BigEndian::write_u32(&mut fixed[field::HELLO_PAYLOAD_MAX], payload_max);
+                append(kind, fixed, [release.as_bytes()], out)
             }
             Frame::Welcome {
                 slots,
@@ -341,34 +318,38 @@ impl<'a> Frame<'a> {
                 incarnation,
                 release,
             } => {
-                BigEndian::write_u16(&mut body[field::WELCOME_SLOTS], slots);
-                BigEndian::write_u32(&mut body[field::WELCOME_CREDIT_TASKS], credit_tasks);
-                BigEndian::write_u32(&mut body[field::WELCOME_CREDIT_BYTES], credit_bytes);
-                BigEndian::write_u32(&mut body[field::WELCOME_PAYLOAD_MAX], payload_max);
-                BigEndian::write_u64(&mut body[field::WELCOME_INCARNATION], incarnation);
-                release.as_bytes()
+                let mut fixed = [0; field::WELCOME_END];
+                BigEndian::write_u16(&mut fixed[field::WELCOME_SLOTS], slots);
+                BigEndian::write_u32(&mut fixed[field::WELCOME_CREDIT_TASKS], credit_tasks);
+                BigEndian::write_u32(&mut fixed[field::WELCOME_CREDIT_BYTES], credit_bytes);
+                BigEndian::write_u32(&mut fixed[field::WELCOME_PAYLOAD_MAX], payload_max);
+                BigEndian::write_u64(&mut fixed[field::WELCOME_INCARNATION], incarnation);
+                append(kind, fixed, [release.as_bytes()], out)
             }
             Frame::Refuse { refusal, reason } => {
-                body[field::REFUSE_CODE] = match refusal {
+                let mut fixed = [0; field::REFUSE_END];
+                fixed[field::REFUSE_CODE] = match refusal {
                     Refusal::Job => 1,
                     Refusal::Busy => 2,
                     Refusal::Protocol => 3,
                 };
-                reason.as_bytes()
+                append(kind, fixed, [reason.as_bytes()], out)
             }
             Frame::Job {
                 timeout_ms,
                 kernel,
                 setup,
             } => {
-                BigEndian::write_u32(&mut body[field::JOB_TIMEOUT_MS], timeout_ms);
-                body[field::JOB_KERNEL_LEN] =
+                let mut fixed = [0; field::JOB_END];
+                BigEndian::write_u32(&mut fixed[field::JOB_TIMEOUT_MS], timeout_ms);
+                fixed[field::JOB_KERNEL_LEN] =
                     u8::try_from(kernel.len()).expect("a kernel's name has at most 255 bytes");
-                setup
+                append(kind, fixed, [kernel.as_bytes(), setup], out)
             }
             Frame::Task { attempt, input } => {
-                fill_attempt(body, attempt);
-                input
+                let mut fixed = [0; field::TASK_END];
+                write_attempt(&mut fixed, attempt);
+                append(kind, fixed, [input], out)
             }
             Frame::Outcome {
                 attempt,
@@ -376,25 +357,28 @@ impl<'a> Frame<'a> {
                 run_us,
                 output,
             } => {
-                fill_attempt(body, attempt);
-                body[field::OUTCOME_STATUS] = match status {
+                let mut fixed = [0; field::OUTCOME_END];
+                write_attempt(&mut fixed, attempt);
+                fixed[field::OUTCOME_STATUS] = match status {
                     Status::Done => 0,
                     Status::Failed => 1,
                     Status::Returned => 2,
                     Status::TimedOut => 3,
                 };
-                BigEndian::write_u32(&mut body[field::OUTCOME_RUN_US], run_us);
-                output
+                BigEndian::write_u32(&mut fixed[field::OUTCOME_RUN_US], run_us);
+                append(kind, fixed, [output], out)
             }
-            Frame::Ping | Frame::Pong | Frame::Drain => &[],
+            Frame::Ping | Frame::Pong | Frame::Drain => append(kind, [], [], out),
             Frame::Cancel { attempt, running } => {
-                fill_attempt(body, attempt);
-                body[field::CANCEL_RUNNING] = u8::from(running);
-                &[]
+                let mut fixed = [0; field::CANCEL_END];
+                write_attempt(&mut fixed, attempt);
+                fixed[field::CANCEL_RUNNING] = u8::from(running);
+                append(kind, fixed, [], out)
             }
             Frame::Slots { slots } => {
-                BigEndian::write_u16(&mut body[field::SLOTS], slots);
-                &[]
+                let mut fixed = [0; field::SLOTS_END];
+                BigEndian::write_u16(&mut fixed[field::SLOTS], slots);
+                append(kind, fixed, [], out)
             }
         }
     }
@@ -402,98 +386,134 @@ impl<'a> Frame<'a> {
     /// Reads a body of `kind`. Strict: every byte has a meaning and only one encoding.
     fn parse(kind: Kind, body: &'a [u8]) -> Result<Frame<'a>, FrameError> {
         let value = |what| FrameError::Value { kind, what };
-        let fixed_bytes = match kind {
-            Kind::Hello => field::HELLO_RELEASE.start,
-            Kind::Welcome => field::WELCOME_RELEASE.start,
-            Kind::Refuse => field::REFUSE_REASON.start,
-            Kind::Job => field::JOB_KERNEL.start,
-            Kind::Task => field::TASK_INPUT.start,
-            Kind::Outcome => field::OUTCOME_OUTPUT.start,
-            Kind::Ping | Kind::Pong | Kind::Drain => 0,
-            Kind::Cancel => field::CANCEL_END,
-            Kind::Slots => field::SLOTS.end,
-        };
-        if body.len() < fixed_bytes {
-            return Err(FrameError::Short { kind });
-        }
-        if body.len() > fixed_bytes && !kind.has_tail() {
-            return Err(FrameError::Trailing { kind });
-        }
         Ok(match kind {
-            Kind::Hello => Frame::Hello {
-                payload_max: BigEndian::read_u32(&body[field::HELLO_PAYLOAD_MAX]),
-                release: release(kind, &body[field::HELLO_RELEASE])?,
-            },
-            Kind::Welcome => Frame::Welcome {
-                slots: match BigEndian::read_u16(&body[field::WELCOME_SLOTS]) {
-                    0 => return Err(value("no slots")),
-                    slots => slots,
-                },
-                credit_tasks: match BigEndian::read_u32(&body[field::WELCOME_CREDIT_TASKS]) {
-                    0 => return Err(value("no credit")),
-                    credit => credit,
-                },
-                credit_bytes: BigEndian::read_u32(&body[field::WELCOME_CREDIT_BYTES]),
-                payload_max: BigEndian::read_u32(&body[field::WELCOME_PAYLOAD_MAX]),
-                incarnation: BigEndian::read_u64(&body[field::WELCOME_INCARNATION]),
-                release: release(kind, &body[field::WELCOME_RELEASE])?,
-            },
-            Kind::Refuse => Frame::Refuse {
-                refusal: match body[field::REFUSE_CODE] {
-                    1 => Refusal::Job,
-                    2 => Refusal::Busy,
-                    3 => Refusal::Protocol,
-                    _ => return Err(value("unknown refusal")),
-                },
-                reason: text(kind, &body[field::REFUSE_REASON])?,
-            },
-            Kind::Job => {
-                let tail = &body[field::JOB_KERNEL];
-                let kernel_bytes = usize::from(body[field::JOB_KERNEL_LEN]);
-                if tail.len() < kernel_bytes {
-                    return Err(FrameError::Short { kind });
+            Kind::Hello => {
+                let (fixed, tail) = split::<{ field::HELLO_END }>(kind, body)?;
+                Frame::Hello {
+                    payload_max: BigEndian::read_u32(&fixed[field::HELLO_PAYLOAD_MAX]),
+                    release: release(kind, tail)?,
                 }
-                let (kernel, setup) = tail.split_at(kernel_bytes);
+            }
+            Kind::Welcome => {
+                let (fixed, tail) = split::<{ field::WELCOME_END }>(kind, body)?;
+                Frame::Welcome {
+                    slots: match BigEndian::read_u16(&fixed[field::WELCOME_SLOTS]) {
+                        0 => return Err(value("no slots")),
+                        slots => slots,
+                    },
+                    credit_tasks: match BigEndian::read_u32(&fixed[field::WELCOME_CREDIT_TASKS]) {
+                        0 => return Err(value("no credit")),
+                        credit => credit,
+                    },
+                    credit_bytes: BigEndian::read_u32(&fixed[field::WELCOME_CREDIT_BYTES]),
+                    payload_max: BigEndian::read_u32(&fixed[field::WELCOME_PAYLOAD_MAX]),
+                    incarnation: BigEndian::read_u64(&fixed[field::WELCOME_INCARNATION]),
+                    release: release(kind, tail)?,
+                }
+            }
+            Kind::Refuse => {
+                let (fixed, tail) = split::<{ field::REFUSE_END }>(kind, body)?;
+                Frame::Refuse {
+                    refusal: match fixed[field::REFUSE_CODE] {
+                        1 => Refusal::Job,
+                        2 => Refusal::Busy,
+                        3 => Refusal::Protocol,
+                        _ => return Err(value("unknown refusal")),
+                    },
+                    reason: text(kind, tail)?,
+                }
+            }
+            Kind::Job => {
+                let (fixed, tail) = split::<{ field::JOB_END }>(kind, body)?;
+                let kernel_bytes = usize::from(fixed[field::JOB_KERNEL_LEN]);
+                let parts = tail.split_at_checked(kernel_bytes);
+                let (kernel, setup) = parts.ok_or(FrameError::Short { kind })?;
                 Frame::Job {
-                    timeout_ms: BigEndian::read_u32(&body[field::JOB_TIMEOUT_MS]),
+                    timeout_ms: BigEndian::read_u32(&fixed[field::JOB_TIMEOUT_MS]),
                     kernel: text(kind, kernel)?,
                     setup,
                 }
             }
-            Kind::Task => Frame::Task {
-                attempt: read_attempt(kind, body)?,
-                input: &body[field::TASK_INPUT],
-            },
-            Kind::Outcome => Frame::Outcome {
-                attempt: read_attempt(kind, body)?,
-                status: match body[field::OUTCOME_STATUS] {
-                    0 => Status::Done,
-                    1 => Status::Failed,
-                    2 => Status::Returned,
-                    3 => Status::TimedOut,
-                    _ => return Err(value("unknown status")),
-                },
-                run_us: BigEndian::read_u32(&body[field::OUTCOME_RUN_US]),
-                output: &body[field::OUTCOME_OUTPUT],
-            },
-            Kind::Ping => Frame::Ping,
-            Kind::Pong => Frame::Pong,
-            Kind::Drain => Frame::Drain,
-            Kind::Cancel => Frame::Cancel {
-                attempt: read_attempt(kind, body)?,
-                running: match body[field::CANCEL_RUNNING] {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(value("unknown extent")),
-                },
-            },
-            Kind::Slots => Frame::Slots {
-                slots: match BigEndian::read_u16(&body[field::SLOTS]) {
+            Kind::Task => {
+                let (fixed, input) = split::<{ field::TASK_END }>(kind, body)?;
+                let attempt = read_attempt(kind, fixed)?;
+                Frame::Task { attempt, input }
+            }
+            Kind::Outcome => {
+                let (fixed, output) = split::<{ field::OUTCOME_END }>(kind, body)?;
+                Frame::Outcome {
+                    attempt: read_attempt(kind, fixed)?,
+                    status: match fixed[field::OUTCOME_STATUS] {
+                        0 => Status::Done,
+                        1 => Status::Failed,
+                        2 => Status::Returned,
+                        3 => Status::TimedOut,
+                        _ => return Err(value("unknown status")),
+                    },
+                    run_us: BigEndian::read_u32(&fixed[field::OUTCOME_RUN_US]),
+                    output,
+                }
+            }
+            Kind::Ping => whole::<0>(kind, body).map(|_| Frame::Ping)?,
+            Kind::Pong => whole::<0>(kind, body).map(|_| Frame::Pong)?,
+            Kind::Drain => whole::<0>(kind, body).map(|_| Frame::Drain)?,
+            Kind::Cancel => {
+                let fixed = whole::<{ field::CANCEL_END }>(kind, body)?;
+                Frame::Cancel {
+                    attempt: read_attempt(kind, fixed)?,
+                    running: match fixed[field::CANCEL_RUNNING] {
+                        0 => false,
+                        1 => true,
+                        _ => return Err(value("unknown extent")),
+                    },
+                }
+            }
+            Kind::Slots => {
+                let fixed = whole::<{ field::SLOTS_END }>(kind, body)?;
+                match BigEndian::read_u16(&fixed[field::SLOTS]) {
                     0 => return Err(value("no slots")),
-                    slots => slots,
-                },
-            },
+                    slots => Frame::Slots { slots },
+                }
+            }
         })
+    }
+}
+
+/// Appends a frame whose body is `fixed` and then `rest`. Lengths known to the compiler make both
+/// parts of a small frame plain stores instead of calls.
+fn append<const FIXED: usize, const PARTS: usize>(
+    kind: Kind,
+    fixed: [u8; FIXED],
+    rest: [&[u8]; PARTS],
+    out: &mut Vec<u8>,
+) -> usize {
+    let body_bytes = FIXED + rest.iter().map(|part| part.len()).sum::<usize>();
+    let mut header = [0; HEADER_BYTES];
+    let length = u32::try_from(body_bytes).expect("a body is below 4 GiB");
+    BigEndian::write_u32(&mut header[field::LENGTH], length);
+    header[field::KIND] = kind as u8;
+    out.reserve(HEADER_BYTES + body_bytes);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(&fixed);
+    for part in rest {
+        match <&[u8; 8]>::try_from(part) {
+            Ok(number) => out.extend_from_slice(number),
+            Err(_) => out.extend_from_slice(part),
+        }
+    }
+    HEADER_BYTES + body_bytes
+}
+
+/// The fixed fields of a body, and the rest.
+fn split<const FIXED: usize>(kind: Kind, body: &[u8]) -> Result<(&[u8; FIXED], &[u8]), FrameError> {
+    (body.split_first_chunk()).ok_or(FrameError::Short { kind })
+}
+
+/// The fixed fields of a body that has no others.
+fn whole<const FIXED: usize>(kind: Kind, body: &[u8]) -> Result<&[u8; FIXED], FrameError> {
+    match split(kind, body)? {
+        (fixed, []) => Ok(fixed),
+        _ => Err(FrameError::Trailing { kind }),
     }
 }
 
@@ -502,14 +522,14 @@ pub fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(crate::limits::REASON_BYTES_MAX)]
 }
 
-fn fill_attempt(body: &mut [u8], attempt: Attempt) {
-    BigEndian::write_u64(&mut body[field::TASK_NUMBER], attempt.task);
-    BigEndian::write_u32(&mut body[field::TASK_ATTEMPT], attempt.number);
+fn write_attempt(fixed: &mut [u8], attempt: Attempt) {
+    BigEndian::write_u64(&mut fixed[field::TASK_NUMBER], attempt.task);
+    BigEndian::write_u32(&mut fixed[field::TASK_ATTEMPT], attempt.number);
 }
 
-fn read_attempt(kind: Kind, body: &[u8]) -> Result<Attempt, FrameError> {
-    let task = BigEndian::read_u64(&body[field::TASK_NUMBER]);
-    match BigEndian::read_u32(&body[field::TASK_ATTEMPT]) {
+fn read_attempt(kind: Kind, fixed: &[u8]) -> Result<Attempt, FrameError> {
+    let task = BigEndian::read_u64(&fixed[field::TASK_NUMBER]);
+    match BigEndian::read_u32(&fixed[field::TASK_ATTEMPT]) {
         0 => Err(FrameError::Value {
             kind,
             what: "attempt 0",

@@ -41,7 +41,8 @@ impl Kind {
     ];
 
     pub(super) fn from_byte(byte: u8) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|&kind| kind as u8 == byte)
+        let index = usize::from(byte).checked_sub(1)?;
+        Kind::ALL.get(index).copied()
     }
 
     /// Whether `side` sends frames of this kind.
@@ -52,15 +53,6 @@ impl Kind {
                 side == Side::Worker
             }
             Kind::Ping | Kind::Pong => true,
-        }
-    }
-
-    /// Whether its body goes on, after the fixed fields, with one that takes the rest.
-    pub(super) fn has_tail(self) -> bool {
-        match self {
-            Kind::Hello | Kind::Welcome | Kind::Refuse => true,
-            Kind::Job | Kind::Task | Kind::Outcome => true,
-            Kind::Ping | Kind::Pong | Kind::Drain | Kind::Cancel | Kind::Slots => false,
         }
     }
 
