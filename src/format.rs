@@ -144,14 +144,17 @@ impl Rows {
     }
 
     fn tsv(self, row: &Row<'_>, out: &mut Vec<u8>) {
-        put(out, format_args!("{}\t{}\t", row.task, outcome(row)));
+        decimal(row.task, out);
+        out.push(b'\t');
+        out.extend_from_slice(outcome(row).as_bytes());
+        out.push(b'\t');
         if self.details {
             escape_tsv(row.worker.as_bytes(), out);
             let (queue, run) = (Millis(row.queue_us), Millis(row.run_us));
             put(out, format_args!("\t{}\t{queue}\t{run}\t", row.attempts));
         }
         match row.value {
-            Value::Number(number) => put(out, format_args!("{number}")),
+            Value::Number(number) => decimal(number, out),
             Value::Bytes(bytes) => escape_tsv(bytes, out),
             Value::Failed(_) | Value::TimedOut(_) => {}
         }
@@ -159,11 +162,11 @@ impl Rows {
     }
 
     fn json(self, row: &Row<'_>, out: &mut Vec<u8>) {
-        let outcome = outcome(row);
-        put(
-            out,
-            format_args!("{{\"task\":{},\"outcome\":\"{outcome}\"", row.task),
-        );
+        out.extend_from_slice(b"{\"task\":");
+        decimal(row.task, out);
+        out.extend_from_slice(b",\"outcome\":\"");
+        out.extend_from_slice(outcome(row).as_bytes());
+        out.push(b'"');
         if self.details {
             out.extend_from_slice(b",\"worker\":");
             json_string(row.worker, out);
@@ -177,7 +180,10 @@ impl Rows {
             );
         }
         match row.value {
-            Value::Number(number) => put(out, format_args!(",\"output\":{number}")),
+            Value::Number(number) => {
+                out.extend_from_slice(b",\"output\":");
+                decimal(number, out);
+            }
             Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
                 Ok(string) => json_member("output", string, out),
                 Err(_) => json_member("output_base64", &base64(bytes), out),
@@ -191,10 +197,14 @@ impl Rows {
 fn text(row: &Row<'_>, out: &mut Vec<u8>) {
     let is_answered = matches!(row.value, Value::Number(_) | Value::Bytes(_));
     if let (Some(label), true) = (row.label, is_answered) {
-        put(out, format_args!("{label} -> "));
+        decimal(label, out);
+        out.extend_from_slice(b" -> ");
     }
     match row.value {
-        Value::Number(number) => put(out, format_args!("{number}\n")),
+        Value::Number(number) => {
+            decimal(number, out);
+            out.push(b'\n');
+        }
         Value::Bytes(bytes) => out.extend_from_slice(bytes),
         Value::Failed(_) | Value::TimedOut(_) => {}
     }
@@ -205,6 +215,20 @@ fn outcome(row: &Row<'_>) -> &'static str {
         Value::Number(_) | Value::Bytes(_) => "done",
         Value::Failed(_) => "failed",
         Value::TimedOut(_) => "timeout",
+    }
+}
+
+/// Appends a number. `write!` takes four times as long, which a million short results a second show.
+fn decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[start..]);
+        }
     }
 }
 
