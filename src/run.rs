@@ -118,7 +118,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     config.duplicates = options.duplicates;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
-    let mut role = Head::new(config, Compared::new(options.job.clone()));
+    let mut role = Head::new(config, Compared::new(options.job.clone(), options.compare));
     reactor
         .watch_signals(signals)
         .map_err(failure("cannot watch for signals"))?;
@@ -304,7 +304,7 @@ fn run_serially(
 /// Prints times and verdict; says whether the results are identical.
 fn report_comparison(role: &Head<Compared<Job>>, serial: &Serial, quiet: bool) -> bool {
     let elapsed = role.elapsed();
-    let digest = role.workload().digest();
+    let digest = role.workload().digest().expect("it is compared");
     let is_identical = digest == serial.digest;
     if digest.tasks < serial.digest.tasks {
         // Why has been said. The time of a part compares with nothing.
