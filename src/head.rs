@@ -31,6 +31,7 @@ pub use crate::scheduler::Misfit;
 pub use link::Tally;
 use link::{Link, State};
 use trust::Outcomes;
+use work::Gaps;
 
 /// What a head is told when it starts.
 #[derive(Clone, Debug)]
@@ -265,9 +266,7 @@ impl<W: Workload> Head<W> {
         // What the journal has not taken yet is not reported as done.
         self.is_cut_short = undone + counts.recording > 0 || !self.exhausted;
         if !matches!(exit, Exit::Output | Exit::ReaderGone) {
-            while let Some(answer) = self.scheduler.next_answer_or_skip() {
-                self.deliver_one(&answer);
-            }
+            while self.deliver_next(Gaps::Skip) {}
             let is_sound = self.workload.finish(&mut self.text);
             self.write_text(out);
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {

@@ -10,8 +10,10 @@
 //! to blame (`blame.rs`).
 
 mod blame;
+mod entry;
 mod loss;
 mod replay;
+mod ring;
 mod seat;
 mod table;
 mod tail;
@@ -26,11 +28,12 @@ use crate::role::Attempt;
 use crate::time::Time;
 
 use blame::{Blame, Waiting};
+use entry::{State, Times};
 pub use loss::Loss;
 pub use replay::Misfit;
 use seat::Seat;
+use table::Table;
 pub use table::{Answer, Counts};
-use table::{State, Table};
 use tail::Typical;
 
 /// The scheduler of one run.
@@ -125,20 +128,24 @@ impl Scheduler {
 
     /// Adds the next task, ready to be sent.
     pub fn add(&mut self, input: &[u8]) {
-        self.table.push(Payload::from(input));
+        self.table.push(input);
     }
 
     /// Adds the next task as already failed, for a `reason` the head itself has.
     pub fn add_failed(&mut self, input: &[u8], reason: &str) {
         assert!(self.next_fresh().is_none(), "tasks are sent in order");
-        let task = self.table.push(Payload::from(input));
+        let task = self.table.push(input);
         self.fresh = task + 1;
-        let reason = Payload::from(reason.as_bytes());
-        self.table.answer(task, NO_WORKER, Status::Failed, reason);
+        let (reason, times) = (reason.as_bytes(), Times::default());
+        (self.table).answer(task, NO_WORKER, Status::Failed, reason, times);
     }
 
     /// What `worker`, which has so many slots, may be sent now.
     pub fn pick(&mut self, worker: u32, slots: u32) -> Pick {
+        if self.waiting.is_empty() {
+            self.reserved = None;
+            return self.offer(self.next_fresh());
+        }
         let held = self.held_tasks(worker);
         let lonely = self.waiting.lonely();
         match lonely {
@@ -153,6 +160,10 @@ impl Scheduler {
             .or_else(careful)
             .or_else(|| self.waiting.plain())
             .or_else(|| self.next_fresh());
+        self.offer(task)
+    }
+
+    fn offer(&self, task: Option<u64>) -> Pick {
         match task {
             None => Pick::Nothing,
             Some(task) => {
@@ -178,15 +189,18 @@ impl Scheduler {
 
     /// Makes an attempt of a ready task and gives it to `worker`.
     pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
-        if !self.waiting.remove(task) {
-            assert_eq!(task, self.fresh, "fresh tasks are sent in order");
+        if task == self.fresh {
             self.fresh += 1;
+        } else {
+            let was_waiting = self.waiting.remove(task);
+            assert!(was_waiting, "fresh tasks are sent in order");
         }
         self.send(task, worker, now)
     }
 
     fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
         let attempts_max = self.attempts_max;
+        self.prune(worker);
         let entry = self.table.send(task, worker, now);
         let seat = &mut self.seats[worker as usize];
         seat.add(task, entry.payload.len());
@@ -210,16 +224,16 @@ impl Scheduler {
         now: Time,
     ) -> Verdict {
         self.seats[worker as usize].answered_at = now;
-        if let Err(verdict) = self.leave(worker, attempt) {
-            return verdict;
-        }
+        let sent_at = match self.leave(worker, attempt) {
+            Ok(sent_at) => sent_at,
+            Err(verdict) => return verdict,
+        };
         if status == Status::Done {
             self.typical.note(run_us);
         }
         self.output_bytes_mean = (self.output_bytes_mean * 15 + output.len()) / 16;
-        self.table.note_times(attempt.task, run_us, now);
-        self.settle(attempt.task, worker, status, Payload::from(output));
-        self.prune(worker);
+        let times = Times::new(sent_at, run_us, now);
+        self.settle(attempt.task, worker, status, output, times);
         Verdict::Counted
     }
 
@@ -233,16 +247,16 @@ impl Scheduler {
         now: Time,
     ) -> Verdict {
         self.seats[worker as usize].answered_at = now;
-        let verdict = self.leave_unanswered(worker, attempt);
-        if verdict != Verdict::Counted {
-            return verdict;
-        }
+        let sent_at = match self.leave_unanswered(worker, attempt) {
+            Ok(sent_at) => sent_at,
+            Err(verdict) => return verdict,
+        };
         let task = attempt.task;
-        self.table.note_times(task, run_us, now);
-        self.table.set_state(task, State::Doubted);
+        let times = Times::new(sent_at, run_us, now);
+        self.table.set_state(task, State::Doubted(times));
         self.doubts.insert(task, Payload::from(reason));
         self.seats[worker as usize].doubted.insert(task);
-        verdict
+        Verdict::Counted
     }
 
     /// How many failures of `worker` are doubted.
@@ -258,7 +272,10 @@ impl Scheduler {
         let tasks = std::mem::take(&mut self.seats[worker as usize].doubted);
         for &task in &tasks {
             let reason = self.doubts.remove(&task).expect("it is doubted");
-            self.settle(task, worker, Status::Failed, reason);
+            let Some(State::Doubted(times)) = self.table.get(task).map(|entry| entry.state) else {
+                unreachable!("it is doubted");
+            };
+            self.settle(task, worker, Status::Failed, &reason, times);
         }
         tasks.len()
     }
@@ -276,11 +293,11 @@ impl Scheduler {
 
     /// `worker` did not run an attempt: its task is ready again, and nothing is counted.
     pub fn put_back(&mut self, worker: u32, attempt: Attempt) -> Verdict {
-        let verdict = self.leave_unanswered(worker, attempt);
-        if verdict == Verdict::Counted {
-            self.make_ready(attempt.task);
+        match self.leave_unanswered(worker, attempt) {
+            Ok(_) => self.make_ready(attempt.task),
+            Err(verdict) => return verdict,
         }
-        verdict
+        Verdict::Counted
     }
 
     /// The next outcome for the journal, in the order in which they came, each once; `name` tells
@@ -297,15 +314,15 @@ impl Scheduler {
         self.table.recorded(count);
     }
 
-    /// The next outcome to deliver.
-    pub fn next_answer(&mut self) -> Option<Answer> {
-        self.table.next_answer()
+    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
+        self.table.deliver(deliver)
     }
 
-    /// Like [`Scheduler::next_answer`], but past tasks without an outcome, which are dropped: for
-    /// the end of a run that cannot go on.
-    pub fn next_answer_or_skip(&mut self) -> Option<Answer> {
-        self.table.next_answer_or_skip()
+    /// Like [`Scheduler::deliver`], but past tasks without an outcome, which are dropped: for the end
+    /// of a run that cannot go on.
+    pub fn deliver_or_skip(&mut self, deliver: impl FnMut(&Answer<'_>)) -> bool {
+        self.table.deliver_or_skip(deliver)
     }
 
     /// How many open tasks are in which state.
@@ -344,86 +361,72 @@ impl Scheduler {
         self.waiting.add(task, &entry.blame, self.attempts_max);
     }
 
-    /// An attempt is answered, and no longer at `worker`. `Ok` if its task still waits for an
-    /// outcome; then it is in no list of waiting tasks any more, and no other attempt stands for it.
-    fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<(), Verdict> {
+    /// An attempt is answered, and no longer at `worker`. Says when it was sent if its task still
+    /// waits for an outcome; then it is in no list of waiting tasks any more, and no other attempt
+    /// stands for it.
+    fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
         let task = attempt.task;
         let entry = self.table.get(task);
-        let state = entry.map(|entry| (entry.state, entry.attempt));
-        if state == Some((State::InFlight { worker }, attempt.number)) {
-            let entry = entry.expect("it has a state");
-            self.seats[worker as usize].leave(entry);
-            return Ok(());
+        if let Some(sent_at) = self.seats[worker as usize].leave(attempt, worker, entry) {
+            return Ok(sent_at);
         }
-        if !self.seats[worker as usize].leave_orphan(attempt) {
+        let state = entry.map(|entry| entry.state);
+        let Some(orphan) = self.seats[worker as usize].leave_orphan(attempt) else {
             return Err(Verdict::Stranger);
-        }
+        };
         self.forget_twin(worker, attempt);
         match state {
-            None => Err(Verdict::Late),
-            Some((State::Recording { .. } | State::Answered { .. } | State::Delivered, _)) => {
-                Err(Verdict::Late)
+            None | Some(State::Recording(_) | State::Answered(_) | State::Delivered) => {
+                return Err(Verdict::Late);
             }
             // Somebody else's failure is in doubt; this outcome settles it.
-            Some((State::Doubted, _)) => {
+            Some(State::Doubted(_)) => {
                 self.doubts.remove(&task);
                 for seat in &mut self.seats {
                     seat.doubted.remove(&task);
                 }
-                Ok(())
             }
-            Some((State::Ready, _)) => {
+            Some(State::Ready) => {
                 self.waiting.remove(task);
-                Ok(())
             }
-            Some((State::InFlight { worker: other }, _)) => {
+            Some(State::InFlight { worker: other, .. }) => {
                 let entry = self.table.get(task).expect("it has a state");
                 let newer = self.seats[other as usize].make_orphan(task, entry);
                 self.cancel(other, newer);
-                Ok(())
             }
         }
+        Ok(orphan.sent_at)
     }
 
-    /// An attempt is no longer at `worker`, and gives its task no outcome. Counted if it was the one
-    /// that stood for the task.
-    fn leave_unanswered(&mut self, worker: u32, attempt: Attempt) -> Verdict {
+    /// An attempt is no longer at `worker`, and gives its task no outcome. Says when it was sent if it
+    /// was the one that stood for the task.
+    fn leave_unanswered(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
         let seat = &mut self.seats[worker as usize];
-        let entry = self.table.get(attempt.task);
-        let entry = entry.filter(|entry| entry.attempt == attempt.number);
-        match entry {
-            Some(entry) if entry.state == (State::InFlight { worker }) => {
-                seat.leave(entry);
-                seat.forget(attempt.task);
-                Verdict::Counted
-            }
-            _ if seat.leave_orphan(attempt) => {
-                self.forget_twin(worker, attempt);
-                Verdict::Late
-            }
-            _ => Verdict::Stranger,
+        if let Some(sent_at) = seat.leave(attempt, worker, self.table.get(attempt.task)) {
+            seat.forget(attempt.task);
+            return Ok(sent_at);
         }
+        if seat.leave_orphan(attempt).is_none() {
+            return Err(Verdict::Stranger);
+        }
+        self.forget_twin(worker, attempt);
+        Err(Verdict::Late)
     }
 
     /// A task has its outcome; what else was tried for it was in vain.
-    fn settle(&mut self, task: u64, worker: u32, status: Status, output: Payload) {
-        self.table.answer(task, worker, status, output);
+    fn settle(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
+        self.table.answer(task, worker, status, output, times);
         self.cancel_twin(task);
     }
 
-    /// Drops from the worker's list what is no longer in flight there: from the front at every
-    /// call, everywhere once the list is mostly that. Its length stays within twice what is in
-    /// flight, even behind a task that runs for hours.
+    /// Drops from the worker's list what is no longer in flight there, if it would have to grow, and
+    /// lets it grow only if that was little. So its length stays within a few times what was ever
+    /// in flight there at once, and an answer need not look for its place in it.
     fn prune(&mut self, worker: u32) {
-        let Seat { sent, tasks, .. } = &mut self.seats[worker as usize];
-        while sent
-            .front()
-            .is_some_and(|&task| !self.table.is_at(task, worker))
-        {
-            sent.pop_front();
-        }
-        if sent.len() > 2 * *tasks as usize + 64 {
+        let sent = &mut self.seats[worker as usize].sent;
+        if sent.len() == sent.capacity() {
             sent.retain(|&task| self.table.is_at(task, worker));
+            sent.reserve(sent.len() + 1);
         }
     }
 
@@ -465,7 +468,7 @@ impl Scheduler {
         for (task, (worker, attempt)) in &self.twins {
             let is_undone = matches!(
                 self.table.get(*task).map(|entry| entry.state),
-                Some(State::Ready | State::InFlight { .. } | State::Doubted)
+                Some(State::Ready | State::InFlight { .. } | State::Doubted(_))
             );
             let orphans = &self.seats[*worker as usize].orphans;
             assert!(is_undone && orphans.contains_key(attempt), "twin {attempt}");

@@ -142,6 +142,14 @@ impl Link {
         }
     }
 
+    /// The session of a link that is up.
+    pub fn up(&mut self) -> &mut Session {
+        match &mut self.state {
+            State::Up(session) => session,
+            _ => unreachable!("a link in use is up"),
+        }
+    }
+
     /// Up, and neither lost nor draining nor set aside.
     pub fn is_usable(&self) -> bool {
         let is_there = |s: &Session| !s.silence.is_lost() && !s.is_draining;

@@ -39,14 +39,8 @@ impl<W: Workload> Head<W> {
         if status != Status::Returned {
             session.depth.answered();
         }
-        for outcomes in [&mut self.outcomes, &mut link.outcomes] {
-            match status {
-                Status::Done => outcomes.done += 1,
-                Status::Failed | Status::TimedOut => outcomes.failed += 1,
-                Status::Returned => {}
-            }
-        }
-        let elsewhere = self.outcomes - link.outcomes;
+        self.outcomes.count(status);
+        link.outcomes.count(status);
         let scheduler = &mut self.scheduler;
         let (mut counted_as, mut is_doubted) = (status, false);
         let verdict = match status {
@@ -57,7 +51,7 @@ impl<W: Workload> Head<W> {
                 scheduler.put_back(index, attempt)
             }
             Status::Failed if is_fast && self.config.workers.len() > 1 => {
-                link.trust.failed_fast(elsewhere);
+                link.trust.failed_fast(self.outcomes - link.outcomes);
                 self.has_strikes = true;
                 is_doubted = true;
                 scheduler.doubt(index, attempt, output, run_us, now)

@@ -5,7 +5,7 @@
 //!
 //! Invariant: what was replayed is never sent to a worker.
 
-use super::work::too_long;
+use super::work::{Gaps, too_long};
 use super::{Head, Timer};
 use crate::journal::Outcome;
 use crate::kernel::{Next, Workload};
@@ -33,9 +33,7 @@ impl<W: Workload> Head<W> {
         let worker = self.former(outcome.worker);
         self.scheduler.restore(worker, outcome)?;
         self.replayed += 1;
-        while let Some(answer) = self.scheduler.next_answer() {
-            self.deliver_one(&answer);
-        }
+        while self.deliver_next(Gaps::Wait) {}
         Ok(())
     }
 

@@ -13,6 +13,7 @@
 
 use std::ops::Sub;
 
+use crate::frame::Status;
 use crate::limits::{ASIDE_MAX, ASIDE_MIN, FAULTS_MAX, STRIKES_MAX};
 use crate::time::{Duration, Time};
 
@@ -21,6 +22,16 @@ use crate::time::{Duration, Time};
 pub(super) struct Outcomes {
     pub done: u64,
     pub failed: u64,
+}
+
+impl Outcomes {
+    pub fn count(&mut self, status: Status) {
+        match status {
+            Status::Done => self.done += 1,
+            Status::Failed | Status::TimedOut => self.failed += 1,
+            Status::Returned => {}
+        }
+    }
 }
 
 impl Sub for Outcomes {

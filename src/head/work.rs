@@ -7,7 +7,7 @@
 
 use log::{error, info};
 
-use super::link::{Link, State};
+use super::link::Link;
 use super::replay::FORMER;
 use super::{Head, Timer};
 use crate::frame::Frame;
@@ -39,31 +39,39 @@ impl<W: Workload> Head<W> {
         self.record(out);
         let mut has_delivered = false;
         while self.unwritten_bytes + self.text.len() < OUTPUT_BYTES_MAX {
-            let Some(answer) = self.scheduler.next_answer() else {
+            if !self.deliver_next(Gaps::Wait) {
                 break;
-            };
-            self.deliver_one(&answer);
+            }
             has_delivered = true;
         }
         self.write_text(out);
         has_delivered
     }
 
-    pub(super) fn deliver_one(&mut self, answer: &Answer) {
-        let worker = match answer.worker.checked_sub(FORMER) {
-            Some(index) if answer.worker != NO_WORKER => &self.former[index as usize],
-            _ => name(&self.links, answer.worker),
+    /// Hands the next finished task to the job; false if there is none.
+    pub(super) fn deliver_next(&mut self, gaps: Gaps) -> bool {
+        let (links, former) = (&self.links, &self.former);
+        let (workload, text) = (&mut self.workload, &mut self.text);
+        let deliver = |answer: &Answer<'_>| {
+            let worker = match answer.worker.checked_sub(FORMER) {
+                Some(index) if answer.worker != NO_WORKER => &former[index as usize],
+                _ => name(links, answer.worker),
+            };
+            let delivery = Delivery {
+                task: answer.task,
+                status: answer.status,
+                output: answer.output,
+                worker,
+                attempts: answer.losses,
+                queue_us: answer.queue_us,
+                run_us: answer.run_us,
+            };
+            workload.deliver(&delivery, text);
         };
-        let delivery = Delivery {
-            task: answer.task,
-            status: answer.status,
-            output: &answer.output,
-            worker,
-            attempts: answer.losses,
-            queue_us: answer.queue_us,
-            run_us: answer.run_us,
-        };
-        self.workload.deliver(&delivery, &mut self.text);
+        match gaps {
+            Gaps::Wait => self.scheduler.deliver(deliver),
+            Gaps::Skip => self.scheduler.deliver_or_skip(deliver),
+        }
     }
 
     pub(super) fn write_text(&mut self, out: &mut impl Sink) {
@@ -119,16 +127,14 @@ impl<W: Workload> Head<W> {
 
     /// Fills one worker; false once there are no tasks to be had.
     fn fill(&mut self, index: u32, is_ahead: bool, now: Time, out: &mut impl Sink) -> bool {
+        if !self.may_send(index) {
+            return true;
+        }
+        let link = &mut self.links[index as usize];
+        let slots = u32::from(link.slots);
+        let wanted = link.up().tasks_wanted(is_ahead, now);
         loop {
-            if !self.may_send(index) {
-                return true;
-            }
-            let link = &mut self.links[index as usize];
-            let slots = u32::from(link.slots);
-            let State::Up(session) = &mut link.state else {
-                unreachable!("a usable link is up");
-            };
-            let wanted = session.tasks_wanted(is_ahead, now);
+            let session = self.links[index as usize].up();
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
                 return true;
@@ -205,6 +211,14 @@ impl<W: Workload> Head<W> {
             self.end(Exit::Done, out);
         }
     }
+}
+
+/// What delivery does at a task that has no outcome.
+#[derive(Clone, Copy)]
+pub(super) enum Gaps {
+    Wait,
+    /// Drops it: the run cannot go on.
+    Skip,
 }
 
 /// A worker's name in results and in the journal.

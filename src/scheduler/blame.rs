@@ -16,9 +16,10 @@
 use std::collections::BTreeSet;
 
 /// The losses that a task has been blamed for, oldest first. Most tasks never are: then it owns no
-/// memory.
+/// memory, and is one word in each of them.
 #[derive(Debug, Default)]
-pub(super) struct Blame(Vec<Lost>);
+#[allow(clippy::box_collection)] // A `Vec` is three words.
+pub(super) struct Blame(Option<Box<Vec<Lost>>>);
 
 #[derive(Debug)]
 struct Lost {
@@ -30,10 +31,12 @@ struct Lost {
 }
 
 impl Blame {
+    pub const NONE: Blame = Blame(None);
+
     /// One more loss.
     pub fn add(&mut self, worker: u32, is_certain: bool, cause: &str) {
         let cause = cause.to_owned();
-        self.0.push(Lost {
+        self.0.get_or_insert_default().push(Lost {
             worker,
             is_certain,
             cause,
@@ -42,32 +45,38 @@ impl Blame {
 
     /// The latest loss of `worker` was none. Others may have come since.
     pub fn forgive(&mut self, worker: u32) {
-        if let Some(index) = self.0.iter().rposition(|lost| lost.worker == worker) {
-            self.0.remove(index);
+        if let Some(losses) = &mut self.0
+            && let Some(index) = losses.iter().rposition(|lost| lost.worker == worker)
+        {
+            losses.remove(index);
         }
     }
 
     /// Losses at which it was running: suspicions count with the first certain loss after them.
     pub fn losses(&self) -> u32 {
-        let last = self.0.iter().rposition(|lost| lost.is_certain);
+        let last = self.all().iter().rposition(|lost| lost.is_certain);
         last.map_or(0, |index| index as u32 + 1)
+    }
+
+    fn all(&self) -> &[Lost] {
+        self.0.as_ref().map_or(&[], |losses| losses)
     }
 
     /// Whether it is blamed for anything.
     pub fn is_any(&self) -> bool {
-        !self.0.is_empty()
+        !self.all().is_empty()
     }
 
     /// Whether it must run alone: its next loss would be its last.
     pub fn is_lonely(&self, attempts_max: u32) -> bool {
-        self.is_any() && self.0.len() + 1 >= attempts_max as usize
+        self.is_any() && self.all().len() + 1 >= attempts_max as usize
     }
 
     /// Why the task is given up, if it is.
     pub fn verdict(&self, attempts_max: u32) -> Option<String> {
         let losses = self.losses();
         (losses >= attempts_max).then(|| {
-            let causes: Vec<&str> = self.0.iter().map(|lost| &lost.cause[..]).collect();
+            let causes: Vec<&str> = self.all().iter().map(|lost| &lost.cause[..]).collect();
             format!(
                 "given up: it was running when {losses} workers were lost ({}); it may be what \
                  kills them (--attempts {attempts_max})",
@@ -124,6 +133,10 @@ impl Waiting {
     pub fn all(&self) -> Vec<u64> {
         let careful = self.lonely.iter().chain(&self.careful);
         careful.chain(&self.plain).copied().collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub fn len(&self) -> usize {

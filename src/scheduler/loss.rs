@@ -6,8 +6,8 @@
 //! Invariant: no attempt of a worker whose session is over is counted anywhere.
 
 use super::Scheduler;
+use super::entry::Times;
 use crate::frame::Status;
-use crate::payload::Payload;
 
 /// How a worker was lost.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +45,8 @@ impl Scheduler {
             let entry = self.table.get(task).expect("it is in flight");
             match entry.blame.verdict(self.attempts_max) {
                 Some(reason) if is_alone => {
-                    let reason = Payload::from(reason.as_bytes());
-                    self.settle(task, worker, Status::Failed, reason);
+                    let (reason, times) = (reason.as_bytes(), Times::default());
+                    self.settle(task, worker, Status::Failed, reason, times);
                 }
                 _ => self.make_ready(task),
             }

@@ -10,12 +10,11 @@
 
 use std::fmt;
 
-use super::table::State;
+use super::entry::{State, Times};
 use super::{Blame, NO_WORKER, Scheduler};
 use crate::frame::Status;
-use crate::journal::Outcome;
+use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
-use crate::payload::Payload;
 
 /// Why a record does not belong to this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl Scheduler {
         if self.table.window_tasks() >= WINDOW_TASKS {
             return Err(Misfit::FarAhead(self.end()));
         }
-        let task = self.table.push(Payload::from(input));
+        let task = self.table.push(input);
         self.table.get_mut(task).expect("it was added").is_replayed = true;
         self.fresh = task + 1;
         self.waiting.add(task, &Blame::default(), self.attempts_max);
@@ -77,7 +76,7 @@ impl Scheduler {
             Some(entry) if entry.state == State::Ready => entry,
             _ => return Err(Misfit::Twice(task)),
         };
-        if entry.input_hash != outcome.input_hash {
+        if input_hash(&entry.payload) != outcome.input_hash {
             return Err(Misfit::OtherInput(task));
         }
         self.waiting.remove(task);
@@ -91,8 +90,8 @@ impl Scheduler {
             let entry = self.table.get(task).expect("it waits");
             if let Some(reason) = reason(&entry.payload) {
                 self.waiting.remove(task);
-                let reason = Payload::from(reason.as_bytes());
-                self.table.answer(task, NO_WORKER, Status::Failed, reason);
+                let (reason, times) = (reason.as_bytes(), Times::default());
+                (self.table).answer(task, NO_WORKER, Status::Failed, reason, times);
             }
         }
     }
@@ -101,7 +100,6 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::input_hash;
     use crate::role::Attempt;
     use crate::scheduler::Pick;
     use crate::time::Time;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::table::Entry;
+use super::entry::{Entry, State};
 use crate::role::Attempt;
 use crate::time::Time;
 
@@ -44,6 +44,7 @@ pub(super) struct Orphan {
     pub bytes: usize,
     /// The worker was told that it is not needed.
     pub is_cancelled: bool,
+    pub sent_at: Time,
 }
 
 impl Seat {
@@ -53,11 +54,24 @@ impl Seat {
         self.bytes += bytes;
     }
 
-    /// An attempt that stands for its task was answered.
-    pub fn leave(&mut self, entry: &Entry) {
+    /// An attempt was answered by this `worker`: if it stands for its task, whose `entry` that is,
+    /// says when it was sent.
+    pub fn leave(&mut self, attempt: Attempt, worker: u32, entry: Option<&Entry>) -> Option<Time> {
+        let entry = entry.filter(|entry| entry.attempt == attempt.number)?;
+        let State::InFlight {
+            worker: at,
+            sent_at,
+        } = entry.state
+        else {
+            return None;
+        };
+        if at != worker {
+            return None;
+        }
         self.tasks -= 1;
         self.bytes -= entry.payload.len();
         self.stand_down(entry);
+        Some(sent_at)
     }
 
     /// A task that left without an outcome may come again; it must not stand in the list twice.
@@ -65,23 +79,25 @@ impl Seat {
         self.sent.retain(|&other| other != task);
     }
 
-    /// An orphan was answered; false if it is none.
-    pub fn leave_orphan(&mut self, attempt: Attempt) -> bool {
-        let Some(orphan) = self.orphans.remove(&attempt) else {
-            return false;
-        };
+    /// An orphan was answered; `None` if it is none.
+    pub fn leave_orphan(&mut self, attempt: Attempt) -> Option<Orphan> {
+        let orphan = self.orphans.remove(&attempt)?;
         self.tasks -= 1;
         self.bytes -= orphan.bytes;
-        true
+        Some(orphan)
     }
 
     /// The latest attempt of a task no longer stands for it, but is still held here.
     pub fn make_orphan(&mut self, task: u64, entry: &Entry) -> Attempt {
+        let State::InFlight { sent_at, .. } = entry.state else {
+            unreachable!("it is held here");
+        };
         let number = entry.attempt;
         let attempt = Attempt { task, number };
         let orphan = Orphan {
             bytes: entry.payload.len(),
             is_cancelled: entry.is_recalled,
+            sent_at,
         };
         self.orphans.insert(attempt, orphan);
         self.stand_down(entry);

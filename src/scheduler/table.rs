@@ -7,19 +7,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::blame::Blame;
+use super::entry::{Entry, Given, State, Times};
+use super::ring::Ring;
 use crate::frame::Status;
 use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
-use crate::payload::Payload;
 use crate::time::Time;
 
 /// Open tasks, and those that wait for delivery.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Entry `i` is task `base + i`. A ring, not a map: the map costs two thirds of the throughput.
-    ring: VecDeque<Entry>,
-    base: u64,
+    ring: Ring,
     order: Order,
     counts: Counts,
     /// Delivered entries that are still in the ring.
@@ -33,9 +31,16 @@ pub(super) struct Table {
 /// Outcomes that wait to become durable, in the order in which they were given.
 #[derive(Debug, Default)]
 struct Journal {
-    unrecorded: VecDeque<u64>,
+    unrecorded: VecDeque<Unrecorded>,
     /// So many of the oldest have been handed over.
     handed: usize,
+}
+
+#[derive(Debug)]
+struct Unrecorded {
+    task: u64,
+    /// The output has taken its place.
+    input_hash: u64,
 }
 
 /// In which order outcomes are delivered.
@@ -50,49 +55,6 @@ enum Order {
         answered: VecDeque<u64>,
         stragglers: BTreeMap<u64, Entry>,
     },
-}
-
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// The input; the output (or error) in its place once there is one.
-    pub payload: Payload,
-    /// Number of the latest attempt; 0 before the first.
-    pub attempt: u32,
-    pub state: State,
-    pub blame: Blame,
-    /// The latest attempt counts among its worker's careful ones. Not the same as being blamed,
-    /// which may change while it is under way.
-    pub is_careful: bool,
-    /// The worker was asked to hand the latest attempt back.
-    pub is_recalled: bool,
-    /// It was added while a journal was read: if it is never sent, that is not for want of its turn.
-    pub is_replayed: bool,
-    /// It was made twice since it was last ready.
-    pub is_doubled: bool,
-    /// What the input was, for the journal; 0 without one.
-    pub input_hash: u64,
-    pub sent_at: Time,
-    /// Of the attempt that counted.
-    pub queue_us: u32,
-    pub run_us: u32,
-    /// Set with the outcome.
-    pub losses: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Waits to be sent.
-    Ready,
-    /// The latest attempt is at that worker.
-    InFlight { worker: u32 },
-    /// It failed, and that may be the worker's fault.
-    Doubted,
-    /// Has its outcome, which is not durable yet.
-    Recording { worker: u32, status: Status },
-    /// Waits to be delivered.
-    Answered { worker: u32, status: Status },
-    /// Delivered out of order; leaves when it reaches the front.
-    Delivered,
 }
 
 /// How many open tasks are in which state.
@@ -122,15 +84,15 @@ impl Counts {
     }
 }
 
-/// A task ready to be delivered.
+/// A task that is delivered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Answer<'a> {
     /// Its number.
     pub task: u64,
     /// How it ended.
     pub status: Status,
     /// The output, or the error's text.
-    pub output: Payload,
+    pub output: &'a [u8],
     /// Whose answer counted.
     pub worker: u32,
     /// How many attempts were lost while they ran.
@@ -144,8 +106,7 @@ pub struct Answer {
 impl Table {
     pub fn new(ordered: bool) -> Table {
         Table {
-            ring: VecDeque::new(),
-            base: 0,
+            ring: Ring::new(),
             order: if ordered {
                 Order::Input
             } else {
@@ -190,112 +151,102 @@ impl Table {
 
     /// The number that the next task will have.
     pub fn end(&self) -> u64 {
-        self.base + self.ring.len() as u64
+        self.ring.end()
     }
 
     /// Adds a ready task; returns its number.
-    pub fn push(&mut self, payload: Payload) -> u64 {
+    pub fn push(&mut self, input: &[u8]) -> u64 {
         let task = self.end();
-        self.held_bytes += payload.len();
+        self.held_bytes += input.len();
         self.counts.ready += 1;
-        let input_hash = match self.journal {
-            Some(_) => input_hash(&payload),
-            None => 0,
-        };
-        self.ring.push_back(Entry {
-            payload,
-            input_hash,
-            state: State::Ready,
-            ..Entry::delivered()
-        });
+        self.ring.push(input);
         task
     }
 
     pub fn get(&self, task: u64) -> Option<&Entry> {
-        match (task.checked_sub(self.base), &self.order) {
-            (Some(index), _) => self.ring.get(usize::try_from(index).ok()?),
-            (None, Order::Arrival { stragglers, .. }) => stragglers.get(&task),
-            (None, Order::Input) => None,
+        match &self.order {
+            Order::Arrival { stragglers, .. } if task < self.ring.base() => stragglers.get(&task),
+            _ => self.ring.get(task),
         }
     }
 
     pub fn get_mut(&mut self, task: u64) -> Option<&mut Entry> {
-        find(&mut self.ring, &mut self.order, self.base, task)
+        find(&mut self.ring, &mut self.order, task)
     }
 
     /// Whether the latest attempt of `task` is at `worker`.
     pub fn is_at(&self, task: u64, worker: u32) -> bool {
-        self.get(task)
-            .is_some_and(|entry| entry.state == State::InFlight { worker })
+        self.get(task).is_some_and(|entry| entry.is_at(worker))
     }
 
     /// Moves an open task to another state, except that of having an answer.
     pub fn set_state(&mut self, task: u64, state: State) -> &mut Entry {
-        let entry = find(&mut self.ring, &mut self.order, self.base, task);
+        let entry = find(&mut self.ring, &mut self.order, task);
         let entry = entry.expect("the task is open");
         self.counts.shift(entry, state);
         entry
     }
 
-    /// Makes an attempt of a ready task.
-    pub fn send(&mut self, task: u64, worker: u32, now: Time) -> &Entry {
-        let entry = self.set_state(task, State::InFlight { worker });
+    /// Makes an attempt of a task.
+    pub fn send(&mut self, task: u64, worker: u32, sent_at: Time) -> &Entry {
+        let entry = self.set_state(task, State::InFlight { worker, sent_at });
         entry.attempt += 1;
         entry.is_careful = entry.blame.is_any();
         entry.is_recalled = false;
-        entry.sent_at = now;
         entry
     }
 
-    /// Notes how long an attempt took.
-    pub fn note_times(&mut self, task: u64, run_us: u32, now: Time) {
-        let entry = self.get_mut(task).expect("the task is open");
-        let elapsed_us = u32::try_from(now.since(entry.sent_at).as_micros()).unwrap_or(u32::MAX);
-        entry.queue_us = elapsed_us.saturating_sub(run_us);
-        entry.run_us = run_us;
-    }
-
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
-    pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: Payload) {
+    pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
+        let entry = find(&mut self.ring, &mut self.order, task);
+        let entry = entry.expect("the task is open");
+        let given = Given {
+            worker,
+            status,
+            losses: entry.blame.losses(),
+            times,
+        };
         let state = match &mut self.journal {
-            None => State::Answered { worker, status },
+            None => State::Answered(given),
             Some(journal) => {
-                journal.unrecorded.push_back(task);
-                State::Recording { worker, status }
+                let input_hash = input_hash(&entry.payload);
+                journal
+                    .unrecorded
+                    .push_back(Unrecorded { task, input_hash });
+                State::Recording(given)
             }
         };
-        let entry = self.give(task, state, output);
-        entry.losses = entry.blame.losses();
+        self.counts.shift(entry, state);
+        self.held_bytes = self.held_bytes - entry.payload.len() + output.len();
+        entry.payload.set(output);
         self.queue(task, state);
     }
 
     /// Gives a ready task the outcome that the journal has of it.
     pub fn restore(&mut self, worker: u32, outcome: &Outcome<'_>) {
-        let (task, status) = (outcome.task, outcome.status);
-        let state = State::Answered { worker, status };
-        let entry = self.give(task, state, outcome.output.into());
-        entry.losses = outcome.losses;
-        entry.queue_us = outcome.queue_us;
-        entry.run_us = outcome.run_us;
-        self.queue(task, state);
-    }
-
-    /// Puts the output in the place of the input.
-    fn give(&mut self, task: u64, state: State, output: Payload) -> &mut Entry {
-        let entry = find(&mut self.ring, &mut self.order, self.base, task);
+        let state = State::Answered(Given {
+            worker,
+            status: outcome.status,
+            losses: outcome.losses,
+            times: Times {
+                queue_us: outcome.queue_us,
+                run_us: outcome.run_us,
+            },
+        });
+        let entry = find(&mut self.ring, &mut self.order, outcome.task);
         let entry = entry.expect("the task is open");
         self.counts.shift(entry, state);
-        self.held_bytes = self.held_bytes - entry.payload.len() + output.len();
-        entry.payload = output;
-        entry
+        self.held_bytes = self.held_bytes - entry.payload.len() + outcome.output.len();
+        entry.payload.set(outcome.output);
+        self.queue(outcome.task, state);
     }
 
     /// What is answered may be delivered; out of order as it comes.
     fn queue(&mut self, task: u64, state: State) {
-        let State::Answered { status, .. } = state else {
+        let State::Answered(given) = state else {
             return;
         };
-        self.failed += u64::from(status != Status::Done);
+        self.failed += u64::from(given.status != Status::Done);
         if let Order::Arrival { answered, .. } = &mut self.order {
             answered.push_back(task);
         }
@@ -307,20 +258,20 @@ impl Table {
         name: impl FnOnce(u32) -> &'a str,
     ) -> Option<Outcome<'a>> {
         let journal = self.journal.as_mut()?;
-        let &task = journal.unrecorded.get(journal.handed)?;
+        let &Unrecorded { task, input_hash } = journal.unrecorded.get(journal.handed)?;
         journal.handed += 1;
         let entry = self.get(task).expect("the task is open");
-        let State::Recording { worker, status } = entry.state else {
+        let State::Recording(given) = entry.state else {
             unreachable!("it waits to be recorded");
         };
         Some(Outcome {
             task,
-            input_hash: entry.input_hash,
-            status,
-            losses: entry.losses,
-            queue_us: entry.queue_us,
-            run_us: entry.run_us,
-            worker: name(worker),
+            input_hash,
+            status: given.status,
+            losses: given.losses,
+            queue_us: given.times.queue_us,
+            run_us: given.times.run_us,
+            worker: name(given.worker),
             output: &entry.payload,
         })
     }
@@ -331,98 +282,99 @@ impl Table {
             let journal = self.journal.as_mut().expect("there is a journal");
             assert!(journal.handed > 0, "only what was handed over is recorded");
             journal.handed -= 1;
-            let task = journal.unrecorded.pop_front().expect("it was handed over");
-            let Some(&Entry {
-                state: State::Recording { worker, status },
-                ..
-            }) = self.get(task)
-            else {
+            let next = journal.unrecorded.pop_front();
+            let task = next.expect("it was handed over").task;
+            let entry = find(&mut self.ring, &mut self.order, task);
+            let entry = entry.expect("the task is open");
+            let State::Recording(given) = entry.state else {
                 unreachable!("it waits to be recorded");
             };
-            let state = State::Answered { worker, status };
-            self.set_state(task, state);
+            let state = State::Answered(given);
+            self.counts.shift(entry, state);
             self.queue(task, state);
         }
     }
 
-    /// The next outcome to deliver.
-    pub fn next_answer(&mut self) -> Option<Answer> {
-        let (task, entry) = match &mut self.order {
+    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
+        let next = match &mut self.order {
             Order::Input => {
-                let State::Answered { .. } = self.ring.front()?.state else {
-                    return None;
-                };
-                self.base += 1;
-                (self.base - 1, self.ring.pop_front()?)
+                let front = self.ring.front();
+                let is_next = front.is_some_and(|entry| matches!(entry.state, State::Answered(_)));
+                is_next.then_some(self.ring.base())
             }
-            Order::Arrival { answered, .. } => {
-                let task = answered.pop_front()?;
-                (task, self.take_out_of_order(task))
-            }
+            Order::Arrival { answered, .. } => answered.pop_front(),
         };
-        let State::Answered { worker, status } = entry.state else {
+        let Some(task) = next else {
+            return false;
+        };
+        let entry = self.get(task).expect("the task is open");
+        let State::Answered(given) = entry.state else {
             unreachable!("only answered tasks are delivered");
         };
-        self.counts.answered -= 1;
-        self.held_bytes -= entry.payload.len();
-        Some(Answer {
+        let output_bytes = entry.payload.len();
+        deliver(&Answer {
             task,
-            status,
-            output: entry.payload,
-            worker,
-            losses: entry.losses,
-            queue_us: entry.queue_us,
-            run_us: entry.run_us,
-        })
+            status: given.status,
+            output: &entry.payload,
+            worker: given.worker,
+            losses: given.losses,
+            queue_us: given.times.queue_us,
+            run_us: given.times.run_us,
+        });
+        self.counts.answered -= 1;
+        self.held_bytes -= output_bytes;
+        match self.order {
+            Order::Input => self.ring.drop_front(),
+            Order::Arrival { .. } => self.take_out_of_order(task),
+        }
+        true
     }
 
-    /// The next outcome, past tasks that have none; those are dropped.
-    pub fn next_answer_or_skip(&mut self) -> Option<Answer> {
-        loop {
-            if let Some(answer) = self.next_answer() {
-                return Some(answer);
+    /// The same past tasks that have no outcome; those are dropped.
+    pub fn deliver_or_skip(&mut self, mut deliver: impl FnMut(&Answer<'_>)) -> bool {
+        while !self.deliver(&mut deliver) {
+            if self.ring.len() == 0 {
+                return false;
             }
-            self.ring.pop_front()?;
-            self.base += 1;
+            self.ring.drop_front();
         }
+        true
     }
 
     /// The oldest open task and the worker that has it, if one has.
     pub fn oldest(&self) -> Option<(u64, Option<u32>)> {
         let worker = match self.ring.front()?.state {
-            State::InFlight { worker } => Some(worker),
+            State::InFlight { worker, .. } => Some(worker),
             _ => None,
         };
-        Some((self.base, worker))
+        Some((self.ring.base(), worker))
     }
 
     /// Takes an answered task out from behind unanswered ones, and moves the base past what was
     /// delivered. A straggler at the base of a full ring is put aside, unless it was never sent: then
     /// the ring is full of its likes.
-    fn take_out_of_order(&mut self, task: u64) -> Entry {
+    fn take_out_of_order(&mut self, task: u64) {
         let Order::Arrival { stragglers, .. } = &mut self.order else {
             unreachable!("only unordered runs deliver out of order");
         };
-        let Some(index) = task.checked_sub(self.base) else {
-            return stragglers.remove(&task).expect("it is open");
+        let Some(entry) = self.ring.get_mut(task) else {
+            stragglers.remove(&task);
+            return;
         };
-        let entry = std::mem::replace(&mut self.ring[index as usize], Entry::delivered());
+        entry.end();
         self.delivered += 1;
         while let Some(front) = self.ring.front() {
-            let is_delivered = front.state == State::Delivered;
             let is_fresh = front.attempt == 0 && !front.is_replayed;
-            if !is_delivered && (self.ring.len() < WINDOW_TASKS || is_fresh) {
-                break;
-            }
-            let front = self.ring.pop_front().expect("there is a front");
-            if is_delivered {
+            if front.state == State::Delivered {
                 self.delivered -= 1;
+                self.ring.drop_front();
+            } else if self.ring.len() < WINDOW_TASKS || is_fresh {
+                break;
             } else {
-                stragglers.insert(self.base, front);
+                stragglers.insert(self.ring.base(), self.ring.pop_front());
             }
-            self.base += 1;
         }
-        entry
     }
 
     #[cfg(test)]
@@ -463,55 +415,31 @@ impl Table {
 }
 
 /// A task's entry, by the parts of the table that it is in, so that the others can be used beside it.
-fn find<'a>(
-    ring: &'a mut VecDeque<Entry>,
-    order: &'a mut Order,
-    base: u64,
-    task: u64,
-) -> Option<&'a mut Entry> {
-    match (task.checked_sub(base), order) {
-        (Some(index), _) => ring.get_mut(usize::try_from(index).ok()?),
-        (None, Order::Arrival { stragglers, .. }) => stragglers.get_mut(&task),
-        (None, Order::Input) => None,
+#[inline]
+fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a mut Entry> {
+    match order {
+        Order::Arrival { stragglers, .. } if task < ring.base() => stragglers.get_mut(&task),
+        _ => ring.get_mut(task),
     }
 }
 
 impl Counts {
+    #[inline]
     fn shift(&mut self, entry: &mut Entry, state: State) {
         *self.of(entry.state) -= 1;
         *self.of(state) += 1;
         entry.state = state;
     }
 
+    #[inline]
     fn of(&mut self, state: State) -> &mut usize {
         match state {
             State::Ready => &mut self.ready,
             State::InFlight { .. } => &mut self.in_flight,
-            State::Doubted => &mut self.doubted,
-            State::Recording { .. } => &mut self.recording,
-            State::Answered { .. } => &mut self.answered,
+            State::Doubted(_) => &mut self.doubted,
+            State::Recording(_) => &mut self.recording,
+            State::Answered(_) => &mut self.answered,
             State::Delivered => unreachable!("a delivered task is not open"),
-        }
-    }
-}
-
-impl Entry {
-    /// What stays in a delivered task's place.
-    fn delivered() -> Entry {
-        Entry {
-            payload: Payload::EMPTY,
-            attempt: 0,
-            state: State::Delivered,
-            blame: Blame::default(),
-            is_careful: false,
-            is_recalled: false,
-            is_replayed: false,
-            is_doubled: false,
-            input_hash: 0,
-            sent_at: Time::ZERO,
-            queue_us: 0,
-            run_us: 0,
-            losses: 0,
         }
     }
 }

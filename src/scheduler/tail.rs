@@ -14,7 +14,7 @@
 //! was ready again or the older one's worker was lost. The older is the twin in `twins`, and both are
 //! on the account of whoever holds them.
 
-use super::table::State;
+use super::entry::State;
 use super::{Attempt, Scheduler};
 use crate::time::{Duration, Time};
 
@@ -69,8 +69,7 @@ impl Scheduler {
         }
         seat.sent.iter().rev().find_map(|&task| {
             let entry = self.table.get(task)?;
-            let is_there = entry.state == (State::InFlight { worker });
-            let is_candidate = is_there && !entry.is_recalled && !entry.is_careful;
+            let is_candidate = entry.is_at(worker) && !entry.is_recalled && !entry.is_careful;
             is_candidate.then_some((task, entry.payload.len()))
         })
     }
@@ -91,12 +90,19 @@ impl Scheduler {
         let seat = &self.seats[worker as usize];
         seat.sent.iter().find_map(|&task| {
             let entry = self.table.get(task)?;
-            let is_candidate = entry.state == (State::InFlight { worker })
+            let State::InFlight {
+                worker: at,
+                sent_at,
+            } = entry.state
+            else {
+                return None;
+            };
+            let is_candidate = at == worker
                 && !entry.is_careful
                 && !entry.blame.is_any()
                 && !entry.is_doubled
                 && !self.twins.contains_key(&task);
-            let since = entry.sent_at.max(seat.answered_at);
+            let since = sent_at.max(seat.answered_at);
             is_candidate.then_some((task, entry.payload.len(), since))
         })
     }
@@ -104,7 +110,7 @@ impl Scheduler {
     /// Makes a second attempt of a task in flight and gives it to `worker`. The first outcome counts.
     pub fn duplicate(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
         let entry = self.table.get(task).expect("it is in flight");
-        let State::InFlight { worker: first } = entry.state else {
+        let State::InFlight { worker: first, .. } = entry.state else {
             unreachable!("only what is in flight is late");
         };
         assert_ne!(first, worker, "another worker may be faster");

@@ -10,6 +10,36 @@ use super::*;
 const NOW: Time = Time::ZERO;
 const SLOTS: u32 = 2;
 
+/// An answer that was delivered.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub task: u64,
+    pub status: Status,
+    pub output: Vec<u8>,
+    pub worker: u32,
+    pub losses: u32,
+    pub queue_us: u32,
+    pub run_us: u32,
+}
+
+impl Scheduler {
+    pub(super) fn next_answer(&mut self) -> Option<Delivered> {
+        let mut delivered = None;
+        self.deliver(|answer| {
+            delivered = Some(Delivered {
+                task: answer.task,
+                status: answer.status,
+                output: answer.output.to_vec(),
+                worker: answer.worker,
+                losses: answer.losses,
+                queue_us: answer.queue_us,
+                run_us: answer.run_us,
+            });
+        });
+        delivered
+    }
+}
+
 /// A scheduler with tasks whose inputs are their numbers.
 fn scheduler(workers: usize, ordered: bool, tasks: u8) -> Scheduler {
     let mut scheduler = Scheduler::new(workers, ordered, 3);
