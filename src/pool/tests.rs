@@ -43,7 +43,8 @@ impl Bench {
 
     fn apply(&mut self, commands: impl IntoIterator<Item = Command>) {
         let mut commands = commands.into_iter().collect();
-        self.pool.apply(&mut commands, Instant::now());
+        let mut spare = VecDeque::new();
+        self.pool.apply(&mut commands, &mut spare, Instant::now());
     }
 
     /// Submits these tasks; the input of each is its number.
@@ -51,7 +52,7 @@ impl Bench {
         self.apply(tasks.into_iter().map(|task| {
             let input = Payload::from(&task.to_be_bytes()[..]);
             let attempt = attempt(task);
-            Command::Submit(CONN, vec![Job { attempt, input }])
+            Command::Submit(CONN, [Job { attempt, input }].into())
         }));
     }
 

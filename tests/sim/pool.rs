@@ -6,7 +6,7 @@
 //!
 //! Invariant: a thread computes one attempt at a time; what its slot has finished appears together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use teamster::frame::{Status, cut};
@@ -91,7 +91,8 @@ impl Pool {
 
     pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8], now: Time) {
         let input = Payload::from(input);
-        self.lanes.push(conn, [Job { attempt, input }], now);
+        let mut jobs = VecDeque::from([Job { attempt, input }]);
+        self.lanes.push(conn, &mut jobs, now);
     }
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
