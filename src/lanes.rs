@@ -321,6 +321,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_thread_has_not_started_is_there_for_the_others() {
+        let mut lanes = lanes(&[50]);
+        (0..40).for_each(|_| run_one(&mut lanes, Duration::ZERO, 0));
+        let mut slot = Slot::default();
+        lanes.take(1, &mut slot).unwrap();
+        assert_eq!(slot.begin(Time::ZERO).unwrap().attempt.task, 40);
+        assert!(!lanes.is_runnable());
+        lanes.put_back(&mut slot);
+        assert_eq!(take(&mut lanes, 2), Some((0, Vec::from_iter(41..46))));
+        assert!(slot.begin(Time::ZERO).is_none());
+    }
+
+    #[test]
     fn a_lane_waits_while_paused_or_full() {
         let mut lanes = lanes(&[5]);
         lanes.pause(conn(0), true);

@@ -253,6 +253,9 @@ impl Shared {
                 self.unlock(state, is_news);
                 return kernel;
             }
+            if self.gather(&mut state) {
+                continue;
+            }
             if std::mem::take(&mut is_news) {
                 self.unlock(state, true);
                 state = self.lock();
@@ -262,6 +265,17 @@ impl Shared {
             state = (self.work.wait(state)).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
+    }
+
+    /// Has all threads put back what they have not started, before one of them goes idle: a chunk
+    /// waits behind its long attempt only while every other thread computes, too. Says whether there
+    /// is something to take now. (Whoever takes a chunk while a thread is idle leaves some for it, and
+    /// wakes it; so that it need not look again.)
+    fn gather(&self, state: &mut State) -> bool {
+        for thread in &self.threads {
+            state.lanes.put_back(&mut thread.slot());
+        }
+        state.lanes.is_runnable()
     }
 
     fn recall(&self, conn: ConnId, state: &mut State) {

@@ -135,6 +135,21 @@ fn a_panic_and_an_error_are_failed_outcomes() {
     assert_eq!(all[3].status, Status::Done);
 }
 
+#[test]
+fn a_long_attempt_keeps_no_others_from_an_idle_thread() {
+    let (mut bench, told, go) = held(2, false, None);
+    // Until a thread takes many at once.
+    for _ in 0..20 {
+        bench.submit((0..100).map(|_| 0));
+        bench.finish(100);
+    }
+    told.try_iter().count();
+    bench.submit([1].into_iter().chain((0..100).map(|_| 0)));
+    assert!(bench.finish(100).iter().all(|done| done.attempt.task == 0));
+    go.send(()).unwrap();
+    assert_eq!(bench.next().0, 1);
+}
+
 /// Outputs of one byte in no time, or of 1 MiB in a millisecond.
 struct Uneven(Arc<AtomicUsize>);
 

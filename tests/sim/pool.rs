@@ -186,14 +186,26 @@ impl Pool {
             if thread.run.is_some() {
                 continue;
             }
-            let Some(kernel) = self.lanes.take(self.usable, &mut thread.slot) else {
+            let kernel = self.lanes.take(self.usable, &mut thread.slot);
+            let kernel = kernel.or_else(|| self.gather(index));
+            let Some(kernel) = kernel else {
                 return;
             };
+            let thread = &mut self.threads[index];
             thread.kernel = Some(kernel);
             thread.since = world.now;
             let has_begun = self.begin(index, world);
             assert!(has_begun, "a runnable lane has attempts");
         }
+    }
+
+    /// What others have taken and not started is for a thread that would be idle.
+    fn gather(&mut self, index: usize) -> Option<Arc<dyn Kernel>> {
+        for thread in &mut self.threads {
+            self.lanes.put_back(&mut thread.slot);
+        }
+        let slot = &mut self.threads[index].slot;
+        self.lanes.take(self.usable, slot)
     }
 
     /// Begins the next attempt that a thread has taken; false if there is none.
