@@ -1,78 +1,91 @@
 //! How many attempts a worker should hold.
 //!
-//! What it is: a rule that follows the worker's own rate, so that a slot never waits for the round
-//! trip and hardly anything waits behind a long task. What it is not: the credit, which is the
-//! worker's ceiling; the depth stays below it.
+//! What it is: a rule that follows how long the worker's attempts run, so that a slot never waits for
+//! the round trip and hardly anything waits behind a long task. What it is not: the credit, which is
+//! the worker's ceiling; the depth stays below it.
+//!
+//! (The rate of the answers would do as well if they came evenly. But tasks of ten microseconds among
+//! a few of ten milliseconds are answered in bursts, and a burst was promised work for as long as the
+//! next long task takes; and beyond a round trip of `AHEAD_US` the rate never rises at all.)
 //!
 //! Invariant: between two attempts per slot and the credit; integers only, so that it replays.
 
 use crate::time::{Duration, Time};
 
-/// Shortest time over which a rate is taken, and only from so many outcomes that they are more than
-/// all slots answering at once; from fewer it takes as long as they are to last.
+/// Shortest time from one change of the depth to the next.
 const SAMPLE: Duration = Duration::from_micros(200);
-/// A worker holds what it answers in this time: long enough to hide a round trip and its wake-ups,
+/// A worker holds what its slots run in this time: long enough to hide a round trip and its wake-ups,
 /// short enough that nothing waits long.
 const AHEAD_US: u64 = 2_000;
+/// The mean is that of the latest attempts, half as many to these: enough to have some of the long
+/// ones among them where one in a hundred is, few enough to be forgotten in some milliseconds.
+const MEAN_TASKS: u64 = 2_048;
+/// Or that of the latest which ran so long together: what ran for seconds must not weigh for ever.
+const MEAN_US: u64 = 64_000;
 
 /// The depth of one worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Depth {
     tasks: u32,
-    floor: u32,
+    slots: u32,
     ceiling: u32,
-    answered: u32,
+    /// The latest attempts, and how long they ran together.
+    ran: u64,
+    ran_us: u64,
     since: Time,
 }
 
 impl Depth {
     /// For a worker with `slots` threads that accepts `credit` attempts.
     pub fn new(slots: u16, credit: u32, now: Time) -> Depth {
-        let floor = (2 * u32::from(slots)).min(credit);
-        Depth {
-            tasks: floor,
-            floor,
+        let mut depth = Depth {
+            tasks: 0,
+            slots: 0,
             ceiling: credit,
-            answered: 0,
+            ran: 0,
+            ran_us: 0,
             since: now,
+        };
+        depth.set_slots(slots);
+        depth
+    }
+
+    /// The worker computes with another number of threads, and begins anew.
+    pub fn set_slots(&mut self, slots: u16) {
+        self.slots = slots.into();
+        self.tasks = self.floor();
+    }
+
+    /// Takes note of an attempt that ran for so long.
+    pub fn ran(&mut self, run_us: u32) {
+        self.ran += 1;
+        self.ran_us += u64::from(run_us);
+        while self.ran > MEAN_TASKS || self.ran_us > MEAN_US {
+            self.ran /= 2;
+            self.ran_us /= 2;
         }
     }
 
-    /// The worker computes with another number of threads: its rate is no longer what it was.
-    pub fn set_slots(&mut self, slots: u16) {
-        self.floor = (2 * u32::from(slots)).min(self.ceiling);
-        self.tasks = self.floor;
-    }
-
-    /// Takes note of one outcome.
-    pub fn answered(&mut self) {
-        self.answered = self.answered.saturating_add(1);
-    }
-
-    /// The depth at `now`. It at most doubles per sample, and falls by a quarter of the way, so that
-    /// one long task among many short ones does not empty the pipe.
+    /// The depth at `now`. It at most doubles per sample, as the first attempts may not be like the
+    /// rest, but falls at once.
     pub fn tasks(&mut self, now: Time) -> u32 {
-        let elapsed = now.since(self.since);
-        let is_sample = match self.answered {
-            0 => false,
-            few if few < 2 * self.floor => elapsed >= Duration::from_micros(AHEAD_US),
-            _ => elapsed >= SAMPLE,
-        };
-        if is_sample {
-            let ahead = u64::from(self.answered) * AHEAD_US / elapsed.as_micros() as u64;
-            let wanted = self
-                .floor
-                .saturating_add(u32::try_from(ahead).unwrap_or(u32::MAX))
-                .min(self.ceiling);
-            self.tasks = if wanted >= self.tasks {
-                wanted.min(self.tasks.saturating_mul(2))
-            } else {
-                self.tasks - (self.tasks - wanted).div_ceil(4)
-            };
-            self.answered = 0;
+        if now.since(self.since) >= SAMPLE {
             self.since = now;
+            let ahead = match self.ran {
+                0 => 0,
+                ran => u64::from(self.slots) * AHEAD_US * ran / self.ran_us.max(1),
+            };
+            self.tasks = u32::try_from(ahead)
+                .unwrap_or(u32::MAX)
+                .saturating_add(self.floor())
+                .min(self.tasks.saturating_mul(2))
+                .min(self.ceiling);
         }
         self.tasks
+    }
+
+    fn floor(&self) -> u32 {
+        (2 * self.slots).min(self.ceiling)
     }
 }
 
@@ -80,43 +93,47 @@ impl Depth {
 mod tests {
     use super::*;
 
-    /// Answers `per_ms` tasks in each of `ms` milliseconds.
-    fn run(depth: &mut Depth, from_ms: u64, ms: u64, per_ms: u32) -> u32 {
-        let mut tasks = 0;
-        for i in 1..=ms {
-            (0..per_ms).for_each(|_| depth.answered());
-            tasks = depth.tasks(Time::from_micros((from_ms + i) * 1000));
-        }
-        tasks
-    }
-
-    #[test]
-    fn slots_that_answer_at_once_are_no_high_rate() {
-        let mut depth = Depth::new(3, 4096, Time::ZERO);
-        for burst in 1..10 {
-            for answer in 0..3 {
-                depth.answered();
-                let at = Time::from_micros(burst * 90_000 + answer * 300);
-                assert_eq!(depth.tasks(at), 6);
-            }
-        }
+    /// The depth after each of so many rounds of attempts that ran for `runs_us`, a millisecond apart.
+    fn run(depth: &mut Depth, rounds: u64, runs_us: &[u32]) -> Vec<u32> {
+        let round = |_| {
+            runs_us.iter().for_each(|&run_us| depth.ran(run_us));
+            depth.tasks(depth.since + Duration::from_millis(1))
+        };
+        (0..rounds).map(round).collect()
     }
 
     #[test]
     fn deep_for_tiny_tasks_and_two_per_slot_for_long_ones() {
         let mut depth = Depth::new(2, 4096, Time::ZERO);
         assert_eq!(depth.tasks(Time::ZERO), 4);
-        assert_eq!(run(&mut depth, 0, 1, 1000), 8, "doubles at most");
-        assert_eq!(run(&mut depth, 1, 30, 10_000), 4096, "stops at the credit");
-        depth.answered();
-        assert!(
-            depth.tasks(Time::from_micros(10_000_000)) > 3000,
-            "falls slowly"
-        );
-        for second in 11..60 {
-            depth.answered();
-            depth.tasks(Time::from_micros(second * 1_000_000));
+        let tiny = [0; 1000];
+        assert_eq!(run(&mut depth, 3, &tiny), [8, 16, 32], "doubles at most");
+        assert_eq!(run(&mut depth, 8, &tiny)[7], 4096, "stops at the credit");
+        assert!(run(&mut depth, 1, &[1_000_000])[0] < 100, "falls at once");
+        assert_eq!(run(&mut depth, 3, &[1_000_000; 2])[2], 4);
+        assert!(run(&mut depth, 20, &tiny)[19] > 1000, "forgets");
+        assert_eq!(run(&mut depth, 3, &[u32::MAX; 2])[2], 4);
+    }
+
+    #[test]
+    fn nothing_has_run_and_nothing_is_sent_ahead() {
+        let mut depth = Depth::new(3, 4096, Time::ZERO);
+        assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 6);
+        let mut depth = Depth::new(3, 5, Time::ZERO);
+        assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 5);
+    }
+
+    #[test]
+    fn bursts_of_short_tasks_between_long_ones_are_no_reason_to_go_deep() {
+        let mut depth = Depth::new(1, 4096, Time::ZERO);
+        let mut burst = [10; 100];
+        burst[99] = 10_000;
+        run(&mut depth, 10, &burst);
+        for _ in 0..10 {
+            let deepest = run(&mut depth, 99, &[10])[98];
+            assert!((10..60).contains(&deepest), "{deepest}");
+            let after = run(&mut depth, 1, &[10_000])[0];
+            assert!((10..60).contains(&after), "{after}");
         }
-        assert_eq!(depth.tasks(Time::from_micros(60_000_000)), 4);
     }
 }

@@ -9,6 +9,7 @@
 //! one, never before; a stop is raised and lowered under its slot's lock, so that it never meets
 //! another attempt. A panic in a kernel is a failed outcome and nothing else.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -29,7 +30,7 @@ pub enum Command {
     /// A session will submit attempts of this kernel, each of which may take so long.
     Prepare(ConnId, Arc<dyn Kernel>, Option<Duration>),
     /// Attempts of a session to run, in their order.
-    Submit(ConnId, Vec<Job>),
+    Submit(ConnId, VecDeque<Job>),
     /// A session's attempts wait, or go on.
     Pause(ConnId, bool),
     /// What a session has waiting comes back.
@@ -122,8 +123,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Carries out a turn's commands under one lock.
-    pub fn apply(&mut self, commands: &mut Vec<Command>, now: Instant) {
+    /// Carries out a turn's commands under one lock. What a submission leaves is an empty queue, of
+    /// which the last becomes `spare`, to be filled again.
+    pub fn apply(&mut self, commands: &mut Vec<Command>, spare: &mut VecDeque<Job>, now: Instant) {
         if commands.is_empty() {
             return;
         }
@@ -134,7 +136,10 @@ impl Pool {
         for command in commands.drain(..) {
             match command {
                 Command::Prepare(conn, kernel, timeout) => state.lanes.open(conn, kernel, timeout),
-                Command::Submit(conn, jobs) => state.lanes.push(conn, jobs, now),
+                Command::Submit(conn, mut jobs) => {
+                    state.lanes.push(conn, &mut jobs, now);
+                    *spare = jobs;
+                }
                 Command::Pause(conn, paused) => state.lanes.pause(conn, paused),
                 Command::Recall(conn) => shared.recall(conn, &mut state),
                 Command::Cancel(conn, attempt, running) => {
@@ -243,9 +248,13 @@ impl Shared {
                 return None;
             }
             let threads = state.usable;
-            if let Some(kernel) = state.lanes.take(threads, &mut thread.slot()) {
+            let kernel = state.lanes.take(threads, &mut thread.slot());
+            if kernel.is_some() {
                 self.unlock(state, is_news);
-                return Some(kernel);
+                return kernel;
+            }
+            if self.gather(&mut state) {
+                continue;
             }
             if std::mem::take(&mut is_news) {
                 self.unlock(state, true);
@@ -256,6 +265,17 @@ impl Shared {
             state = (self.work.wait(state)).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
+    }
+
+    /// Has all threads put back what they have not started, before one of them goes idle: a chunk
+    /// waits behind its long attempt only while every other thread computes, too. Says whether there
+    /// is something to take now. (Whoever takes a chunk while a thread is idle leaves some for it, and
+    /// wakes it; so that it need not look again.)
+    fn gather(&self, state: &mut State) -> bool {
+        for thread in &self.threads {
+            state.lanes.put_back(&mut thread.slot());
+        }
+        state.lanes.is_runnable()
     }
 
     fn recall(&self, conn: ConnId, state: &mut State) {

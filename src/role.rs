@@ -153,7 +153,7 @@ pub enum Event<'a> {
         reason: CloseReason,
     },
     /// The pool finished an attempt.
-    Completed(Completion),
+    Completed(&'a Completion),
     /// The pool has another number of threads that compute: a kernel does not end although its time
     /// is over, or one of those has ended after all.
     Slots {

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use log::{debug, error, info, warn};
 
 use crate::conns::Conns;
-use crate::frame::{Frame, Refusal, Status};
+use crate::frame::{Frame, Kind, Refusal, Status};
 use crate::kernel::Kernels;
 use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH,
@@ -146,17 +146,6 @@ impl Worker {
             return Ok(());
         };
         match (&session.phase, frame) {
-            (&Phase::Working { payload_bytes_max }, Frame::Task { attempt, input }) => {
-                session.take(&self.config, input, payload_bytes_max)?;
-                if self.ending.is_some() {
-                    // It was on its way when this worker said that it would end.
-                    let done = Completion::returned(conn, attempt, input.len(), DRAINING);
-                    self.completed(done, out);
-                } else {
-                    out.submit(conn, attempt, input);
-                }
-                Ok(())
-            }
             (
                 Phase::Greeting { .. },
                 Frame::Hello {
@@ -217,14 +206,36 @@ impl Worker {
                 Ok(())
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Pong) => Ok(()),
-            (_, frame) => Err(Refused::protocol(format!(
-                "{:?} frame at the wrong moment",
-                frame.kind()
-            ))),
+            (_, frame) => Err(Refused::untimely(frame.kind())),
         }
     }
 
-    fn completed(&mut self, done: Completion, out: &mut impl Sink) {
+    /// The one frame that comes by the million has a way of its own.
+    fn task(
+        &mut self,
+        conn: ConnId,
+        attempt: Attempt,
+        input: &[u8],
+        out: &mut impl Sink,
+    ) -> Result<(), Refused> {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Ok(());
+        };
+        let Phase::Working { payload_bytes_max } = session.phase else {
+            return Err(Refused::untimely(Kind::Task));
+        };
+        session.take(&self.config, input, payload_bytes_max)?;
+        if self.ending.is_some() {
+            // It was on its way when this worker said that it would end.
+            let done = Completion::returned(conn, attempt, input.len(), DRAINING);
+            self.completed(&done, out);
+        } else {
+            out.submit(conn, attempt, input);
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, done: &Completion, out: &mut impl Sink) {
         let Some(session) = self.sessions.get_mut(done.conn) else {
             debug!("outcome of {} dropped: its session is over", done.attempt);
             return;
@@ -236,9 +247,7 @@ impl Worker {
         else {
             unreachable!("only a working session submits");
         };
-        session.tasks -= 1;
-        session.bytes -= done.input_bytes as usize;
-        session.unwanted.remove(&done.attempt);
+        session.answered(done.attempt, done.input_bytes as usize);
         let too_long = (done.output.len() > payload_bytes_max).then(|| {
             format!(
                 "its output of {} bytes is longer than the {payload_bytes_max} allowed; \
@@ -250,7 +259,7 @@ impl Worker {
             None => (done.status, &done.output[..]),
             Some(reason) => (Status::Failed, reason.as_bytes()),
         };
-        let Completion {
+        let &Completion {
             conn,
             attempt,
             run_us,
@@ -436,7 +445,11 @@ impl Role for Worker {
             Event::Opened { conn, peer, .. } => self.opened(conn, peer, now, out),
             Event::Heard { conn } => self.heard(conn, now, out),
             Event::Frame { conn, frame } => {
-                if let Err(refused) = self.frame(conn, frame, now, out) {
+                let taken = match frame {
+                    Frame::Task { attempt, input } => self.task(conn, attempt, input, out),
+                    _ => self.frame(conn, frame, now, out),
+                };
+                if let Err(refused) = taken {
                     self.refuse(conn, &refused, out);
                 }
             }

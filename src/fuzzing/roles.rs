@@ -275,7 +275,7 @@ impl<'a, R: Role> Stage<'a, R> {
             self.close(conn, CloseReason::Asked);
         }
         for (conn, attempt, bytes) in std::mem::take(&mut self.asked.recalled) {
-            self.tell(Event::Completed(Completion::returned(
+            self.tell(Event::Completed(&Completion::returned(
                 conn, attempt, bytes, "",
             )));
         }
@@ -454,7 +454,7 @@ impl<'a, R: Role> Stage<'a, R> {
         }
         let (conn, attempt, bytes) = self.asked.submitted.remove(usize::from(byte) % count);
         let output = vec![0; usize::from(byte) * 5];
-        self.tell(Event::Completed(Completion {
+        self.tell(Event::Completed(&Completion {
             conn,
             attempt,
             status: Status::Done,

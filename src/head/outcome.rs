@@ -37,7 +37,7 @@ impl<W: Workload> Head<W> {
         // One that ran out of time has tried for long, however little that was.
         let is_fast = status == Status::Failed && is_short;
         if status != Status::Returned {
-            session.depth.answered();
+            session.depth.ran(run_us);
         }
         self.outcomes.count(status);
         link.outcomes.count(status);

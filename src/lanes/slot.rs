@@ -26,7 +26,9 @@ pub struct Slot {
     pub(super) waiting: VecDeque<Job>,
     pub(super) done: Vec<Completion>,
     /// How long those ran in all.
-    pub(super) run: Duration,
+    pub(super) run_us: u64,
+    /// And what they brought.
+    pub(super) output_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -69,17 +71,21 @@ pub enum Check {
 }
 
 impl Slot {
-    /// Takes attempts of a session, each of which may run for `timeout`.
+    /// Takes the first `count` attempts of a session's queue, each of which may run for `timeout`.
     pub(super) fn load(
         &mut self,
         conn: ConnId,
         timeout: Option<Duration>,
-        jobs: impl Iterator<Item = Job>,
+        queue: &mut VecDeque<Job>,
+        count: usize,
     ) {
         assert!(matches!(self.state, State::Free) && self.waiting.is_empty());
         self.conn = Some(conn);
         self.timeout = timeout;
-        self.waiting.extend(jobs);
+        match count == queue.len() {
+            true => super::move_all(queue, &mut self.waiting),
+            false => self.waiting.extend(queue.drain(..count)),
+        }
     }
 
     /// Whose attempts it has, or had last.
@@ -103,9 +109,38 @@ impl Slot {
 
     /// The kernel has returned; what, may not count any more.
     pub fn end(&mut self, status: Status, output: Payload, now: Time) {
-        match std::mem::take(&mut self.state) {
-            State::Running(running) => self.answer(&running, status, output, now),
-            hung => self.state = hung,
+        let State::Running(running) = &self.state else {
+            return;
+        };
+        let (status, output) = match (running.is_cancelled, running.limit) {
+            (false, Limit::None | Limit::Until(_)) => (status, output),
+            (is_cancelled, _) => self.overrule(is_cancelled),
+        };
+        let run_us = now.since(running.since).as_micros();
+        let done = Completion {
+            conn: self.conn.expect("it runs for a session"),
+            attempt: running.attempt,
+            status,
+            output,
+            input_bytes: running.input_bytes as u32,
+            run_us: u32::try_from(run_us).unwrap_or(u32::MAX),
+        };
+        self.state = State::Free;
+        self.run_us += u64::from(done.run_us);
+        self.output_bytes += done.output.len();
+        self.done.push(done);
+    }
+
+    /// What is said of an attempt that was stopped, whatever its kernel says.
+    #[cold]
+    fn overrule(&self, is_cancelled: bool) -> (Status, Payload) {
+        match self.timeout {
+            Some(timeout) if !is_cancelled => {
+                let seconds = timeout.as_secs_f64();
+                let reason = format!("it ran for longer than --timeout {seconds} s");
+                (Status::TimedOut, Payload::from(reason.as_bytes()))
+            }
+            _ => (Status::Returned, Payload::from(&b"cancelled"[..])),
         }
     }
 
@@ -164,37 +199,12 @@ impl Slot {
             }
             Limit::Stopping(at) if at <= now => {
                 let attempt = running.attempt;
-                if let State::Running(running) = std::mem::replace(&mut self.state, State::Hung) {
-                    self.answer(&running, Status::TimedOut, Payload::EMPTY, now);
-                }
+                self.end(Status::TimedOut, Payload::EMPTY, now);
+                self.state = State::Hung;
                 Check::Hung(attempt)
             }
             _ => Check::InTime,
         }
-    }
-
-    fn answer(&mut self, running: &Running, status: Status, output: Payload, now: Time) {
-        let (status, output) = match (running.limit, self.timeout) {
-            _ if running.is_cancelled => (Status::Returned, Payload::from(&b"cancelled"[..])),
-            (Limit::Stopping(_), Some(timeout)) => {
-                let reason = format!(
-                    "it ran for longer than --timeout {} s",
-                    timeout.as_secs_f64()
-                );
-                (Status::TimedOut, Payload::from(reason.as_bytes()))
-            }
-            _ => (status, output),
-        };
-        let run = now.since(running.since);
-        self.run += run;
-        self.done.push(Completion {
-            conn: self.conn.expect("it runs for a session"),
-            attempt: running.attempt,
-            status,
-            output,
-            input_bytes: running.input_bytes as u32,
-            run_us: u32::try_from(run.as_micros()).unwrap_or(u32::MAX),
-        });
     }
 
     /// When [`Slot::check`] must be called at the latest: what waits may begin any time, and then
@@ -267,7 +277,7 @@ mod tests {
     fn slot(timeout: Option<Duration>) -> (Lanes, Slot) {
         let (mut lanes, mut slot) = (Lanes::default(), Slot::default());
         lanes.open(CONN, Arc::new(Nothing), timeout);
-        slot.load(CONN, timeout, (0..3).map(job));
+        slot.load(CONN, timeout, &mut (0..3).map(job).collect(), 3);
         slot.begin(at(0)).unwrap();
         (lanes, slot)
     }

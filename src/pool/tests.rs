@@ -43,7 +43,8 @@ impl Bench {
 
     fn apply(&mut self, commands: impl IntoIterator<Item = Command>) {
         let mut commands = commands.into_iter().collect();
-        self.pool.apply(&mut commands, Instant::now());
+        let mut spare = VecDeque::new();
+        self.pool.apply(&mut commands, &mut spare, Instant::now());
     }
 
     /// Submits these tasks; the input of each is its number.
@@ -51,7 +52,7 @@ impl Bench {
         self.apply(tasks.into_iter().map(|task| {
             let input = Payload::from(&task.to_be_bytes()[..]);
             let attempt = attempt(task);
-            Command::Submit(CONN, vec![Job { attempt, input }])
+            Command::Submit(CONN, [Job { attempt, input }].into())
         }));
     }
 
@@ -132,6 +133,21 @@ fn a_panic_and_an_error_are_failed_outcomes() {
     assert_eq!(all[1].output.len(), crate::limits::REASON_BYTES_MAX);
     assert_eq!(all[2].status, Status::Returned);
     assert_eq!(all[3].status, Status::Done);
+}
+
+#[test]
+fn a_long_attempt_keeps_no_others_from_an_idle_thread() {
+    let (mut bench, told, go) = held(2, false, None);
+    // Until a thread takes many at once.
+    for _ in 0..20 {
+        bench.submit((0..100).map(|_| 0));
+        bench.finish(100);
+    }
+    told.try_iter().count();
+    bench.submit([1].into_iter().chain((0..100).map(|_| 0)));
+    assert!(bench.finish(100).iter().all(|done| done.attempt.task == 0));
+    go.send(()).unwrap();
+    assert_eq!(bench.next().0, 1);
 }
 
 /// Outputs of one byte in no time, or of 1 MiB in a millisecond.

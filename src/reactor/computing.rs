@@ -37,9 +37,10 @@ impl Reactor {
             pool.take(&mut self.reports, at);
         }
         let mut reports = std::mem::take(&mut self.reports);
-        for done in reports.finished.drain(..) {
+        for done in &reports.finished {
             role.handle(Event::Completed(done), now, &mut self.outlet());
         }
+        reports.finished.clear();
         for (count, hung) in reports.slots.drain(..) {
             role.handle(Event::Slots { count, hung }, now, &mut self.outlet());
         }
@@ -50,7 +51,7 @@ impl Reactor {
     pub(super) fn submit(&mut self, now: Time) {
         let at = self.instant(now);
         if let Some(pool) = &mut self.pool {
-            pool.apply(&mut self.notes.pool, at);
+            pool.apply(&mut self.notes.pool, &mut self.notes.spare, at);
         }
     }
 

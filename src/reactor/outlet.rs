@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here fails or blocks, and nothing is done twice.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -27,6 +28,8 @@ pub(super) struct Notes {
     /// Slots with something to write, or to close.
     pub write_list: Vec<usize>,
     pub pool: Vec<Command>,
+    /// Of an earlier submission, for the next.
+    pub spare: VecDeque<Job>,
     /// For the journal, and how many they are.
     pub records: Vec<u8>,
     pub records_count: usize,
@@ -41,17 +44,17 @@ pub(super) struct Outlet<'a> {
 }
 
 impl Outlet<'_> {
-    /// The connection, if it lives and the role has not closed it.
-    fn open_conn(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = self.conns.get_mut(conn.slot as usize)?;
-        (connection.generation == conn.generation && connection.is_open()).then_some(connection)
-    }
-
-    fn mark_dirty(&mut self, slot: usize) {
-        let connection = &mut self.conns[slot];
+    /// The connection, if it lives and the role has not closed it; it will be written to.
+    fn dirty_conn(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let slot = conn.slot as usize;
+        let connection = self.conns.get_mut(slot)?;
+        if connection.generation != conn.generation || !connection.is_open() {
+            return None;
+        }
         if !std::mem::replace(&mut connection.in_write_list, true) {
             self.notes.write_list.push(slot);
         }
+        Some(connection)
     }
 }
 
@@ -62,19 +65,17 @@ impl Sink for Outlet<'_> {
 
     fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
         // A connection that broke in this turn takes nothing; its `Closed` is on the way.
-        if let Some(connection) = self.open_conn(conn) {
+        if let Some(connection) = self.dirty_conn(conn) {
             connection.outbox.push(&frame);
-            self.mark_dirty(conn.slot as usize);
         }
     }
 
     fn close(&mut self, conn: ConnId) {
-        if let Some(connection) = self.open_conn(conn) {
+        if let Some(connection) = self.dirty_conn(conn) {
             connection.stage = Stage::Closing {
                 is_told: false,
                 is_shut: false,
             };
-            self.mark_dirty(conn.slot as usize);
         }
     }
 
@@ -88,8 +89,12 @@ impl Sink for Outlet<'_> {
         let input = Payload::from(input);
         let job = Job { attempt, input };
         match self.notes.pool.last_mut() {
-            Some(Command::Submit(last, jobs)) if *last == conn => jobs.push(job),
-            _ => self.notes.pool.push(Command::Submit(conn, vec![job])),
+            Some(Command::Submit(last, jobs)) if *last == conn => jobs.push_back(job),
+            _ => {
+                let mut jobs = std::mem::take(&mut self.notes.spare);
+                jobs.push_back(job);
+                self.notes.pool.push(Command::Submit(conn, jobs));
+            }
         }
     }
 

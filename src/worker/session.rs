@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::WorkerConfig;
-use crate::frame::{Frame, Refusal};
+use crate::frame::{Frame, Kind, Refusal};
 use crate::limits::{OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW};
 use crate::role::{Attempt, ConnId, Sink};
 use crate::silence::Silence;
@@ -67,6 +67,15 @@ impl Session {
         }
     }
 
+    /// Gives back the credit of an attempt.
+    pub fn answered(&mut self, attempt: Attempt, input_bytes: usize) {
+        self.tasks -= 1;
+        self.bytes -= input_bytes;
+        if !self.unwanted.is_empty() {
+            self.unwanted.remove(&attempt);
+        }
+    }
+
     /// Attempts whose outcomes the head waits for.
     pub fn wanted_tasks(&self) -> usize {
         (self.tasks as usize).saturating_sub(self.unwanted.len())
@@ -122,5 +131,9 @@ impl Refused {
             refusal: Refusal::Protocol,
             reason,
         }
+    }
+
+    pub fn untimely(kind: Kind) -> Refused {
+        Refused::protocol(format!("{kind:?} frame at the wrong moment"))
     }
 }

@@ -64,21 +64,24 @@ fn task(number: u64, input: &[u8]) -> Frame<'_> {
     Frame::Task { attempt, input }
 }
 
-fn completed(attempt: Attempt, output: &[u8]) -> Event<'static> {
-    Event::Completed(Completion {
+fn completed(attempt: Attempt, output: &[u8]) -> Completion {
+    Completion {
         conn: conn(0),
         attempt,
         status: Status::Done,
         output: Payload::from(output),
         input_bytes: 0,
         run_us: 0,
-    })
+    }
 }
 
 /// Sends an outcome of so many bytes; returns how many it puts into the outbox.
 fn answer(bench: &mut Bench<Worker>, number: u64, bytes: usize) -> usize {
     bench.hear(conn(0), task(number, &[]));
-    bench.tell(completed(attempt(number, 1), &vec![0; bytes]));
+    bench.tell(Event::Completed(&completed(
+        attempt(number, 1),
+        &vec![0; bytes],
+    )));
     let sent = Frame::Outcome {
         attempt: attempt(number, 1),
         status: Status::Done,
@@ -95,10 +98,8 @@ fn a_task_is_computed_and_answered_once() {
     bench.turn();
     bench.expect(&["0: submit 7/1 3"]);
     let mut done = completed(attempt(7, 1), b"xy");
-    if let Event::Completed(done) = &mut done {
-        done.input_bytes = 3;
-    }
-    bench.tell(done);
+    done.input_bytes = 3;
+    bench.tell(Event::Completed(&done));
     bench.expect(&["0: Outcome 7/1 Done 2"]);
     assert_eq!(bench.role.held().next(), Some((conn(0), 0, 0)));
 }
@@ -260,7 +261,7 @@ fn the_outcome_of_a_session_that_is_over_is_dropped() {
         reason,
     });
     bench.expect(&["0: submit 0/1 0", "0: revoke"]);
-    bench.tell(completed(attempt(0, 1), b""));
+    bench.tell(Event::Completed(&completed(attempt(0, 1), b"")));
     bench.turn();
 }
 
@@ -325,7 +326,7 @@ fn told_to_end_it_says_so_hands_back_what_has_not_started_and_ends_with_the_rest
     bench.expect(&["0: Drain", "0: recall"]);
     bench.tell(Event::Interrupted);
     bench.expect(&[]);
-    bench.tell(Event::Completed(Completion::returned(
+    bench.tell(Event::Completed(&Completion::returned(
         conn(0),
         attempt(1, 1),
         0,
@@ -337,7 +338,7 @@ fn told_to_end_it_says_so_hands_back_what_has_not_started_and_ends_with_the_rest
     bench.expect(&["0: Outcome 1/1 Returned 1", "0: Outcome 2/1 Returned 26"]);
     opened(&mut bench, 1);
     bench.expect(&["1: Refuse Busy: it is about to end", "1: close"]);
-    bench.tell(completed(attempt(0, 1), b""));
+    bench.tell(Event::Completed(&completed(attempt(0, 1), b"")));
     bench.turn();
     bench.expect(&["0: Outcome 0/1 Done 0"]);
     let bytes = unsent(&mut bench);
@@ -446,7 +447,7 @@ fn a_cancelled_attempt_is_answered_once_even_if_it_is_cancelled_too_late() {
     bench.hear(conn(0), task(0, b""));
     bench.hear(conn(0), cancel(false));
     bench.hear(conn(0), cancel(true));
-    bench.tell(completed(attempt(0, 1), b""));
+    bench.tell(Event::Completed(&completed(attempt(0, 1), b"")));
     // These two have crossed.
     bench.hear(conn(0), cancel(true));
     bench.turn();

@@ -185,7 +185,7 @@ impl<R: Role> Node<R> {
             let (finished, changes) = (pool.take_finished(world), pool.take_changes());
             for done in finished {
                 let conn = done.conn;
-                self.tell("completed", conn, Event::Completed(done), world);
+                self.tell("completed", conn, Event::Completed(&done), world);
             }
             for (count, hung) in changes {
                 let (slot, generation) = (u32::from(count), 0);

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a thread computes one attempt at a time; what its slot has finished appears together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use teamster::frame::{Status, cut};
@@ -91,7 +91,8 @@ impl Pool {
 
     pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8], now: Time) {
         let input = Payload::from(input);
-        self.lanes.push(conn, [Job { attempt, input }], now);
+        let mut jobs = VecDeque::from([Job { attempt, input }]);
+        self.lanes.push(conn, &mut jobs, now);
     }
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
@@ -185,14 +186,26 @@ impl Pool {
             if thread.run.is_some() {
                 continue;
             }
-            let Some(kernel) = self.lanes.take(self.usable, &mut thread.slot) else {
+            let kernel = self.lanes.take(self.usable, &mut thread.slot);
+            let kernel = kernel.or_else(|| self.gather(index));
+            let Some(kernel) = kernel else {
                 return;
             };
+            let thread = &mut self.threads[index];
             thread.kernel = Some(kernel);
             thread.since = world.now;
             let has_begun = self.begin(index, world);
             assert!(has_begun, "a runnable lane has attempts");
         }
+    }
+
+    /// What others have taken and not started is for a thread that would be idle.
+    fn gather(&mut self, index: usize) -> Option<Arc<dyn Kernel>> {
+        for thread in &mut self.threads {
+            self.lanes.put_back(&mut thread.slot);
+        }
+        let slot = &mut self.threads[index].slot;
+        self.lanes.take(self.usable, slot)
     }
 
     /// Begins the next attempt that a thread has taken; false if there is none.
