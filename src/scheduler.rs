@@ -128,6 +128,11 @@ impl Scheduler {
         self.table.push(Payload::from(input));
     }
 
+    /// The same; takes the bytes out of `input`.
+    pub fn add_from(&mut self, input: &mut Vec<u8>) {
+        self.table.push(Payload::take(input));
+    }
+
     /// Adds the next task as already failed, for a `reason` the head itself has.
     pub fn add_failed(&mut self, input: &[u8], reason: &str) {
         assert!(self.next_fresh().is_none(), "tasks are sent in order");
