@@ -1,6 +1,7 @@
 //! Teamster: one head sends tasks over TCP to many workers; no task is ever lost.
 #![warn(missing_docs)]
 
+pub mod buffer;
 pub mod conns;
 pub mod depth;
 pub mod format;

@@ -64,6 +64,8 @@ pub const REPLAY_RECORDS: u64 = 4096;
 /// Names of former workers that a resumed run remembers; the outcomes of any others have none.
 pub const FORMER_WORKERS_MAX: usize = 1024;
 
+/// Bytes of large buffers that a thread keeps for their next use: a few frames of the default size.
+pub const SPARE_BYTES_MAX: usize = 8 << 20;
 /// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 2 << 20;
 /// Size of the one read buffer that all connections of a reactor share.

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::ops::Deref;
 
+use crate::buffer::Buffer;
+
 /// An owned, immutable byte string.
 #[derive(Clone)]
 pub struct Payload(Repr);
@@ -19,7 +21,10 @@ enum Repr {
         len: u8,
         bytes: [u8; Payload::INLINE_BYTES],
     },
-    Heap(Box<[u8]>),
+    Heap {
+        len: u32,
+        buffer: Buffer,
+    },
 }
 
 impl Payload {
@@ -44,19 +49,48 @@ impl Payload {
         }
     }
 
+    /// The same with the bytes of `vec`, see [`Payload::take`].
+    pub fn set_from(&mut self, vec: &mut Vec<u8>) {
+        if vec.len() < Buffer::LARGE_BYTES {
+            self.set(vec);
+            vec.clear();
+        } else {
+            *self = Payload::take(vec);
+        }
+    }
+
     /// Becomes empty, and owns no memory.
     pub fn clear(&mut self) {
         match &mut self.0 {
             Repr::Inline { len, .. } => *len = 0,
-            Repr::Heap(_) => *self = Payload::EMPTY,
+            Repr::Heap { .. } => *self = Payload::EMPTY,
         }
+    }
+
+    /// The bytes of `vec`, which is empty afterwards. Many of them are not copied: their memory goes
+    /// along, and `vec` gets as much elsewhere.
+    pub fn take(vec: &mut Vec<u8>) -> Payload {
+        let bytes = vec.len();
+        if bytes < Buffer::LARGE_BYTES || bytes < vec.capacity() / 2 {
+            let payload = Payload::from(&vec[..]);
+            vec.clear();
+            return payload;
+        }
+        let mut spare = Vec::from(Buffer::with_room(bytes));
+        spare.clear();
+        Payload::heap(bytes, Buffer::from(std::mem::replace(vec, spare)))
+    }
+
+    fn heap(len: usize, buffer: Buffer) -> Payload {
+        let len = u32::try_from(len).expect("a body is below 4 GiB");
+        Payload(Repr::Heap { len, buffer })
     }
 
     /// Bytes of heap memory held.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Repr::Inline { .. } => 0,
-            Repr::Heap(bytes) => bytes.len(),
+            Repr::Heap { buffer, .. } => buffer.len(),
         }
     }
 }
@@ -72,7 +106,7 @@ fn copy_small(source: &[u8], bytes: &mut [u8; Payload::INLINE_BYTES]) {
 impl From<&[u8]> for Payload {
     fn from(source: &[u8]) -> Payload {
         if source.len() > Payload::INLINE_BYTES {
-            return Payload(Repr::Heap(source.into()));
+            return Payload::heap(source.len(), Buffer::from(source));
         }
         let mut bytes = [0; Payload::INLINE_BYTES];
         copy_small(source, &mut bytes);
@@ -89,7 +123,7 @@ impl Deref for Payload {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Repr::Heap(bytes) => bytes,
+            Repr::Heap { len, buffer } => &buffer[..*len as usize],
         }
     }
 }
@@ -119,5 +153,19 @@ mod tests {
             }
         }
         assert_eq!(size_of::<Payload>(), 24);
+    }
+
+    #[test]
+    fn many_bytes_are_taken_without_a_copy() {
+        let mut vec: Vec<u8> = (0..Buffer::LARGE_BYTES).map(|i| i as u8).collect();
+        let (expected, place) = (vec.clone(), vec.as_ptr());
+        let payload = Payload::take(&mut vec);
+        assert_eq!(&payload[..], &expected[..]);
+        assert_eq!(payload.as_ptr(), place);
+        assert!(vec.is_empty());
+        // Little in a large buffer would waste it.
+        vec.extend_from_slice(&[1; 100]);
+        assert_eq!(Payload::take(&mut vec).heap_bytes(), 100);
+        assert!(vec.is_empty() && vec.capacity() >= Buffer::LARGE_BYTES);
     }
 }

@@ -358,7 +358,7 @@ fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, buffer: &mut Vec<u8>) -> 
     buffer.clear();
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, buffer)));
     let (status, error) = match result {
-        Ok(Ok(())) => return (Status::Done, Payload::from(&buffer[..])),
+        Ok(Ok(())) => return (Status::Done, Payload::take(buffer)),
         Ok(Err(KernelError::Failed(error))) => (Status::Failed, error),
         Ok(Err(KernelError::Host(error))) => (Status::Returned, error),
         Err(panic) => {

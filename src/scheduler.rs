@@ -128,13 +128,18 @@ impl Scheduler {
 
     /// Adds the next task, ready to be sent.
     pub fn add(&mut self, input: &[u8]) {
-        self.table.push(input);
+        self.table.push(|payload| payload.set(input));
+    }
+
+    /// The same; takes the bytes out of `input`.
+    pub fn add_from(&mut self, input: &mut Vec<u8>) {
+        self.table.push(|payload| payload.set_from(input));
     }
 
     /// Adds the next task as already failed, for a `reason` the head itself has.
     pub fn add_failed(&mut self, input: &[u8], reason: &str) {
         assert!(self.next_fresh().is_none(), "tasks are sent in order");
-        let task = self.table.push(input);
+        let task = self.table.push(|payload| payload.set(input));
         self.fresh = task + 1;
         let (reason, times) = (reason.as_bytes(), Times::default());
         (self.table).answer(task, NO_WORKER, Status::Failed, reason, times);

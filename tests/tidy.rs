@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top. A module imports from lower ranks, and from its own.
 const RANKS: &[&[&str]] = &[
-    &["time", "payload"],
+    &["time"],
     &["limits"],
+    &["buffer"],
+    &["payload"],
     &[
         "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth",
     ],
@@ -28,8 +30,9 @@ const RANKS: &[&[&str]] = &[
 /// Modules that a replay runs again: no world, and nothing whose order differs from run to run.
 const PURE: &[&str] = &[
     "time",
-    "payload",
     "limits",
+    "buffer",
+    "payload",
     "rng",
     "hash",
     "role",

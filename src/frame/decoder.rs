@@ -2,14 +2,17 @@
 //!
 //! What it is: a pure transformation of a byte stream that was cut anywhere into openings checked
 //! and frames lent. What it is not: a buffer between socket and role: whole frames are lent straight
-//! from the caller's bytes, only an incomplete one is copied into `tail`.
+//! from the caller's bytes, only an incomplete one is copied into `tail`, and the rest of a large one
+//! may be read straight into it.
 //!
-//! Invariant: `tail` holds the beginning of at most one unit (opening or frame), grows only by bytes
-//! that arrived, and never holds more than the unit's length.
+//! Invariant: the first `filled` bytes of `tail` are the beginning of at most one unit (opening or
+//! frame); it never holds more than the unit's length. What it takes from the system is at most twice
+//! what arrived: a claim alone costs nothing.
 
 use byteorder::{BigEndian, ByteOrder};
 
 use super::{FIXED_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, Side, check_opening, field};
+use crate::buffer::Buffer;
 use crate::limits::GREETING_BYTES_MAX;
 
 /// Decoder of one direction of one connection.
@@ -18,7 +21,8 @@ pub struct Decoder {
     ours: Side,
     stage: Stage,
     payload_bytes_max: usize,
-    tail: Vec<u8>,
+    tail: Buffer,
+    filled: usize,
     failed: Option<FrameError>,
 }
 
@@ -38,17 +42,14 @@ enum Unit {
 }
 
 impl Decoder {
-    /// Tail capacity kept between frames; anything above it is given back. A frame of the default
-    /// size fits in, growth by doubling included.
-    const IDLE_BYTES: usize = 2 << 20;
-
     /// A decoder for what the peer of `ours` sends, with payloads up to `payload_bytes_max`.
     pub fn new(ours: Side, payload_bytes_max: usize) -> Decoder {
         Decoder {
             ours,
             stage: Stage::Opening,
             payload_bytes_max,
-            tail: Vec::new(),
+            tail: Buffer::default(),
+            filled: 0,
             failed: None,
         }
     }
@@ -63,9 +64,57 @@ impl Decoder {
         }
     }
 
+    /// Where the next bytes of a large frame belong: to be read there and told to
+    /// [`Decoder::advance`], which saves copying them. `None` where nothing is saved.
+    pub fn room(&mut self) -> Option<&mut [u8]> {
+        let frame_bytes = match self.stage {
+            Stage::Open if self.filled >= HEADER_BYTES => self.frame_bytes(&self.tail).ok()?,
+            _ => return None,
+        };
+        self.make_room(2 * self.filled, frame_bytes);
+        let end = frame_bytes.min(self.tail.len());
+        let room = &mut self.tail[self.filled..end];
+        // The last of a frame is better read together with the beginning of the next.
+        (room.len() >= Buffer::LARGE_BYTES).then_some(room)
+    }
+
+    /// Takes the next bytes of the stream, `count` of them, that were read into the room. For the
+    /// rest see [`Decoder::feed`].
+    ///
+    /// # Panics
+    /// If there was not so much room.
+    pub fn advance(&mut self, count: usize) -> Frames<'_> {
+        self.filled += count;
+        assert!(
+            self.filled <= self.tail.len(),
+            "more read than there was room"
+        );
+        self.feed(&[])
+    }
+
     /// Bytes held of a frame that is not complete.
     pub fn partial_bytes(&self) -> usize {
-        self.tail.len()
+        self.filled
+    }
+
+    /// Lets the tail have `bytes` of the `unit_bytes` it will have in the end. A spare is ours already
+    /// and serves to the end; else it grows by doubling.
+    fn make_room(&mut self, bytes: usize, unit_bytes: usize) {
+        if self.tail.len() >= bytes.min(unit_bytes) {
+            return;
+        }
+        let fresh = || Buffer::zeroed(bytes.max(2 * self.filled).min(unit_bytes));
+        let mut tail = Buffer::spare(unit_bytes).unwrap_or_else(fresh);
+        tail[..self.filled].copy_from_slice(&self.tail[..self.filled]);
+        self.tail = tail;
+    }
+
+    /// The tail's unit is done with; a large one's memory is for whoever needs it next.
+    fn clear(&mut self) {
+        self.filled = 0;
+        if self.tail.len() >= Buffer::LARGE_BYTES {
+            self.tail = Buffer::default();
+        }
     }
 
     /// Length of the frame that begins with `header`, after all checks a header alone allows.
@@ -97,7 +146,8 @@ impl Decoder {
     }
 
     fn fail(&mut self, error: FrameError) -> FrameError {
-        self.tail = Vec::new();
+        self.tail = Buffer::default();
+        self.filled = 0;
         self.failed = Some(error.clone());
         error
     }
@@ -126,11 +176,16 @@ impl Frames<'_> {
             Ok(unit) => unit?,
             Err(error) => return Some(Err(self.decoder.fail(error))),
         };
-        let Decoder { tail, failed, .. } = &mut *self.decoder;
+        let Decoder {
+            tail,
+            filled,
+            failed,
+            ..
+        } = &mut *self.decoder;
         let whole: &[u8] = match unit {
             Unit::Tail => {
                 self.lent_tail = true;
-                tail
+                &tail[..*filled]
             }
             Unit::Fed(bytes) => {
                 let (whole, rest) = self.rest.split_at(bytes);
@@ -149,16 +204,15 @@ impl Frames<'_> {
     /// Finds the next whole frame, or moves what there is of it into the tail.
     fn next_unit(&mut self) -> Result<Option<Unit>, FrameError> {
         if std::mem::take(&mut self.lent_tail) {
-            self.decoder.tail.clear();
-            self.decoder.tail.shrink_to(Decoder::IDLE_BYTES);
+            self.decoder.clear();
         }
         if self.decoder.stage == Stage::Opening {
             if !self.fill_tail(HEADER_BYTES) {
                 return Ok(None);
             }
-            let opening = self.decoder.tail[..].try_into().expect("8 bytes");
-            check_opening(self.decoder.ours, opening)?;
-            self.decoder.tail.clear();
+            let opening = self.decoder.tail[..HEADER_BYTES].try_into();
+            check_opening(self.decoder.ours, opening.expect("8 bytes"))?;
+            self.decoder.clear();
             self.decoder.stage = Stage::Greeting;
         }
         let unit = self.next_frame()?;
@@ -169,7 +223,7 @@ impl Frames<'_> {
     }
 
     fn next_frame(&mut self) -> Result<Option<Unit>, FrameError> {
-        if self.decoder.tail.is_empty() && self.rest.len() >= HEADER_BYTES {
+        if self.decoder.filled == 0 && self.rest.len() >= HEADER_BYTES {
             let bytes = self.decoder.frame_bytes(self.rest)?;
             if self.rest.len() >= bytes {
                 return Ok(Some(Unit::Fed(bytes)));
@@ -184,12 +238,15 @@ impl Frames<'_> {
 
     /// Tops the tail up to `target_bytes`; false if the fed bytes run out before.
     fn fill_tail(&mut self, target_bytes: usize) -> bool {
-        let tail = &mut self.decoder.tail;
-        let missing = target_bytes.saturating_sub(tail.len());
+        let decoder = &mut *self.decoder;
+        let missing = target_bytes.saturating_sub(decoder.filled);
         let (taken, rest) = self.rest.split_at(missing.min(self.rest.len()));
-        tail.extend_from_slice(taken);
         self.rest = rest;
-        tail.len() >= target_bytes
+        let filled = decoder.filled + taken.len();
+        decoder.make_room(filled, target_bytes);
+        decoder.tail[decoder.filled..filled].copy_from_slice(taken);
+        decoder.filled = filled;
+        filled >= target_bytes
     }
 }
 
@@ -197,11 +254,14 @@ impl Frames<'_> {
 mod tests {
     use super::*;
     use crate::frame::opening;
+    use crate::limits::SPARE_BYTES_MAX;
     use crate::role::Attempt;
 
-    #[test]
-    fn memory_of_a_large_frame_is_given_back() {
-        let input = vec![0; 8 << 20];
+    const LARGE_BYTES: usize = 4 << 20;
+
+    /// A greeting, then a task with so many bytes.
+    fn stream(input_bytes: usize) -> Vec<u8> {
+        let input: Vec<u8> = (0..input_bytes).map(|i| i as u8).collect();
         let attempt = Attempt { task: 0, number: 1 };
         let hello = Frame::Hello {
             payload_max: 0,
@@ -214,17 +274,64 @@ mod tests {
         let mut stream = opening(Side::Head).to_vec();
         hello.encode(&mut stream);
         task.encode(&mut stream);
+        task.encode(&mut stream);
+        stream
+    }
 
-        let mut decoder = Decoder::new(Side::Worker, input.len());
-        let mut frames = 0;
-        for piece in stream.chunks(64 << 10) {
-            let mut fed = decoder.feed(piece);
-            while let Some(next) = fed.next() {
-                next.unwrap();
-                frames += 1;
+    /// Encodes what it lends.
+    fn drain(mut frames: Frames<'_>, encoded: &mut Vec<u8>) {
+        while let Some(frame) = frames.next() {
+            frame.unwrap().encode(encoded);
+        }
+    }
+
+    #[test]
+    fn what_is_read_into_the_room_is_as_good_as_what_is_fed() {
+        for piece_bytes in [1000, 64 << 10, 300_000, 1 << 20] {
+            let stream = stream(LARGE_BYTES);
+            let mut decoder = Decoder::new(Side::Worker, LARGE_BYTES);
+            let mut decoded = opening(Side::Head).to_vec();
+            let (mut rest, mut in_room) = (&stream[..], 0);
+            while !rest.is_empty() {
+                let count = match decoder.room() {
+                    Some(room) => {
+                        let count = piece_bytes.min(room.len());
+                        room[..count].copy_from_slice(&rest[..count]);
+                        drain(decoder.advance(count), &mut decoded);
+                        in_room += count;
+                        count
+                    }
+                    None => {
+                        let count = piece_bytes.min(rest.len());
+                        drain(decoder.feed(&rest[..count]), &mut decoded);
+                        count
+                    }
+                };
+                rest = &rest[count..];
+            }
+            assert!(decoded == stream, "pieces of {piece_bytes}");
+            assert!(in_room > LARGE_BYTES, "pieces of {piece_bytes}: {in_room}");
+        }
+    }
+
+    #[test]
+    fn memory_grows_with_what_arrived_and_is_given_back() {
+        let stream = stream(LARGE_BYTES);
+        let mut decoder = Decoder::new(Side::Worker, LARGE_BYTES);
+        let mut fed_bytes = 0;
+        drop(Buffer::zeroed(SPARE_BYTES_MAX + 1)); // Leaves no spares.
+        for piece in stream.chunks(1000) {
+            drain(decoder.feed(piece), &mut Vec::new());
+            fed_bytes += piece.len();
+            let room_bytes = decoder.room().map_or(0, |room| room.len());
+            if fed_bytes < LARGE_BYTES {
+                // But for the rounding.
+                assert!(decoder.tail.len() <= 2 * fed_bytes + Buffer::LARGE_BYTES + 64);
+                assert!(room_bytes <= fed_bytes + Buffer::LARGE_BYTES + 64);
             }
         }
-        assert_eq!(frames, 2);
-        assert!(decoder.tail.capacity() <= Decoder::IDLE_BYTES);
+        assert_eq!(decoder.partial_bytes(), 0);
+        assert_eq!(decoder.feed(&[]).next(), None);
+        assert!(decoder.tail.len() < Buffer::LARGE_BYTES);
     }
 }

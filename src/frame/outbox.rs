@@ -1,28 +1,33 @@
 //! Frames on their way to a socket.
 //!
-//! What it is: one flat buffer per connection; frames are encoded into it once and leave it in
-//! whatever pieces the socket takes. What it is not: a queue of frames, which would cost an
-//! allocation each.
+//! What it is: a queue of chunks per connection; frames are encoded into them once and leave in
+//! whatever pieces the socket takes. Small frames share a chunk, a large one has its own, whose memory
+//! is reused. What it is not: a queue of frames, which would cost an allocation each.
 //!
-//! Invariant: `start <= bytes.len()`; `bytes[start..]` is what is still to be written, in order.
+//! Invariant: `start` is within the first chunk, and at its end only if it is empty and alone; what
+//! follows it, and the chunks behind, are what is still to be written, in order.
+
+use std::collections::VecDeque;
 
 use super::{Frame, Side, opening};
+use crate::buffer::Buffer;
 
 /// Bytes waiting to be written to one connection. It begins with the opening.
 #[derive(Debug)]
 pub struct Outbox {
-    bytes: Vec<u8>,
+    chunks: VecDeque<Vec<u8>>,
+    /// So much of the first chunk has been written.
     start: usize,
 }
 
 impl Outbox {
-    /// Capacity kept when the buffer runs empty; anything above it is given back.
-    const IDLE_BYTES: usize = 1 << 20;
+    /// A chunk this long takes no further frame, and such a frame no other's chunk.
+    const CHUNK_BYTES: usize = 256 << 10;
 
     /// An outbox whose first bytes are the opening of `side`.
     pub fn new(side: Side) -> Outbox {
         Outbox {
-            bytes: opening(side).to_vec(),
+            chunks: VecDeque::from([opening(side).to_vec()]),
             start: 0,
         }
     }
@@ -30,18 +35,34 @@ impl Outbox {
     /// Appends `frame`; returns the bytes it added. The role that sends bounds the total: it counts
     /// what it sent against [`Event::Sent`](crate::role::Event::Sent).
     pub fn push(&mut self, frame: &Frame<'_>) -> usize {
-        self.compact();
-        frame.encode(&mut self.bytes)
+        let bytes = frame.encoded_bytes();
+        let last = self.chunks.back_mut().expect("there is always one");
+        if bytes < Outbox::CHUNK_BYTES && last.len() < Outbox::CHUNK_BYTES {
+            return frame.encode(last);
+        }
+        let mut chunk = Vec::from(Buffer::with_room(bytes));
+        chunk.clear();
+        frame.encode(&mut chunk);
+        if self.is_empty() {
+            self.chunks.clear();
+        }
+        self.chunks.push_back(chunk);
+        bytes
     }
 
-    /// What is to be written next, all of it.
+    /// What is to be written next; more may follow it.
     pub fn pending(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        &self.chunks[0][self.start..]
+    }
+
+    /// How much is to be written in all.
+    pub fn pending_bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum::<usize>() - self.start
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.start == self.bytes.len()
+        self.pending().is_empty()
     }
 
     /// Drops the first `count` pending bytes: they have been written.
@@ -51,19 +72,51 @@ impl Outbox {
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.pending().len(), "more written than pending");
         self.start += count;
-        if self.is_empty() {
-            self.bytes.clear();
-            self.bytes.shrink_to(Outbox::IDLE_BYTES);
-            self.start = 0;
+        if !self.is_empty() {
+            return;
+        }
+        self.start = 0;
+        let mut written = self.chunks.pop_front().expect("there is always one");
+        if written.len() >= Outbox::CHUNK_BYTES {
+            drop(Buffer::from(std::mem::take(&mut written)));
+        }
+        if self.chunks.is_empty() {
+            written.clear();
+            self.chunks.push_back(written);
         }
     }
+}
 
-    /// Moves the pending bytes to the front once the gap is the larger part: each byte is moved at
-    /// most once per byte written.
-    fn compact(&mut self) {
-        if self.start > self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::role::Attempt;
+
+    #[test]
+    fn large_frames_go_out_between_small_ones() {
+        let large = vec![7; Outbox::CHUNK_BYTES];
+        let attempt = Attempt { task: 1, number: 1 };
+        let task = |input| Frame::Task { attempt, input };
+        let mut outbox = Outbox::new(Side::Head);
+        let (mut expected, mut written) = (opening(Side::Head).to_vec(), Vec::new());
+        for round in 0..20 {
+            for input in [&large[..round % 3], &large, &large[round..]] {
+                outbox.push(&task(input));
+                task(input).encode(&mut expected);
+            }
+            assert_eq!(written.len() + outbox.pending_bytes(), expected.len());
+            for part in [3, 2, 2 - round % 2, 1] {
+                let piece = &outbox.pending()[..outbox.pending().len() / part];
+                let count = piece.len();
+                written.extend_from_slice(piece);
+                outbox.consume(count);
+            }
         }
+        while !outbox.is_empty() {
+            written.extend_from_slice(outbox.pending());
+            outbox.consume(outbox.pending().len());
+        }
+        assert!(written == expected);
+        assert!(outbox.chunks.len() == 1 && outbox.chunks[0].capacity() <= Outbox::CHUNK_BYTES);
     }
 }

@@ -180,7 +180,7 @@ impl<W: Workload> Head<W> {
         }
         match too_long(&self.input, self.config.payload_bytes_max) {
             Some(reason) => self.scheduler.add_failed(&self.input, &reason),
-            None => self.scheduler.add(&self.input),
+            None => self.scheduler.add_from(&mut self.input),
         }
         true
     }

@@ -59,10 +59,19 @@ pub(super) enum Stage {
     Doomed,
 }
 
+/// Where bytes were read to.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// The buffer that all connections share.
+    Buffer,
+    /// The decoder's room for the rest of a large frame.
+    Room,
+}
+
 /// What a read came to.
 pub(super) enum ReadResult {
-    /// So many bytes are in the buffer.
-    Bytes(usize),
+    /// So many bytes are there.
+    Bytes(Place, usize),
     /// Nothing now.
     Empty,
     /// Nothing ever again.
@@ -103,12 +112,20 @@ impl Connection {
         matches!(self.stage, Stage::Open)
     }
 
-    /// One `read` into `buffer`.
+    /// One `read`, straight into the decoder if it has room for much, else into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
+        let decoder = match self.stage {
+            Stage::Open => self.decoder.as_mut(),
+            _ => None,
+        };
+        let (place, target) = match decoder.and_then(Decoder::room) {
+            Some(room) => (Place::Room, room),
+            None => (Place::Buffer, buffer),
+        };
         loop {
-            match self.stream.read(buffer) {
+            match self.stream.read(target) {
                 Ok(0) => return ReadResult::End(CloseReason::Peer),
-                Ok(count) => return ReadResult::Bytes(count),
+                Ok(count) => return ReadResult::Bytes(place, count),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => {

@@ -36,7 +36,7 @@ use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
 use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
-use connection::{Connection, ReadResult, Stage};
+use connection::{Connection, Place, ReadResult, Stage};
 use lookup::Lookups;
 pub use lookup::Target;
 use outlet::{Notes, Outlet};
@@ -328,9 +328,9 @@ impl Reactor {
                 Stage::Connecting { .. } | Stage::Doomed => return false,
             }
             match connection.read(&mut self.read_buffer) {
-                ReadResult::Bytes(count) => {
+                ReadResult::Bytes(place, count) => {
                     budget = budget.saturating_sub(count);
-                    self.decode(slot, count, is_first, role, now);
+                    self.decode(slot, place, count, is_first, role, now);
                     is_first = false;
                 }
                 ReadResult::Empty => return false,
@@ -343,11 +343,12 @@ impl Reactor {
         true
     }
 
-    /// Hands the first `count` bytes of the read buffer to the role, frame by frame. What a closing
-    /// connection still sends is read and dropped.
+    /// Hands the `count` bytes just read to the role, frame by frame. What a closing connection still
+    /// sends is read and dropped.
     fn decode(
         &mut self,
         slot: usize,
+        place: Place,
         count: usize,
         is_first: bool,
         role: &mut impl Role,
@@ -369,7 +370,10 @@ impl Reactor {
         }
         let mut error = None;
         let mut has_frame = false;
-        let mut frames = decoder.feed(&self.read_buffer[..count]);
+        let mut frames = match place {
+            Place::Buffer => decoder.feed(&self.read_buffer[..count]),
+            Place::Room => decoder.advance(count),
+        };
         while outlet.conns[slot].is_open() {
             match frames.next() {
                 Some(Ok(frame)) => {

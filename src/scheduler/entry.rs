@@ -92,13 +92,6 @@ impl Entry {
         }
     }
 
-    /// Makes a delivered one a new task.
-    pub fn renew(&mut self, input: &[u8]) {
-        debug_assert_eq!((self.state, self.attempt), (State::Delivered, 0));
-        self.state = State::Ready;
-        self.payload.set(input);
-    }
-
     /// Makes it a delivered one. In place, and of what is seldom set only what is: a whole entry
     /// written and then read at once is what an empty task would mostly consist of.
     pub fn end(&mut self) {

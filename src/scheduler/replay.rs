@@ -59,7 +59,7 @@ impl Scheduler {
         if self.table.window_tasks() >= WINDOW_TASKS {
             return Err(Misfit::FarAhead(self.end()));
         }
-        let task = self.table.push(input);
+        let task = self.table.push(|payload| payload.set(input));
         self.table.get_mut(task).expect("it was added").is_replayed = true;
         self.fresh = task + 1;
         self.waiting.add(task, &Blame::default(), self.attempts_max);

@@ -8,7 +8,7 @@
 //! Invariants: the slots are a power of two and no fewer than the tasks; a slot of no task holds a
 //! delivered entry.
 
-use super::entry::Entry;
+use super::entry::{Entry, State};
 
 /// Least number of slots.
 const SLOTS_MIN: usize = 64;
@@ -44,14 +44,17 @@ impl Ring {
         (self.end - self.base) as usize
     }
 
-    /// Adds a task.
-    pub fn push(&mut self, input: &[u8]) {
+    /// Adds a ready task without input.
+    pub fn push(&mut self) -> &mut Entry {
         if self.len() == self.slots.len() {
             self.grow();
         }
         let slot = self.slot(self.end);
-        self.slots[slot].renew(input);
         self.end += 1;
+        let entry = &mut self.slots[slot];
+        debug_assert_eq!((entry.state, entry.attempt), (State::Delivered, 0));
+        entry.state = State::Ready;
+        entry
     }
 
     pub fn get(&self, task: u64) -> Option<&Entry> {
@@ -124,7 +127,7 @@ mod tests {
         for round in 0..1000_u64 {
             for _ in 0..3 {
                 let input = ring.end().to_be_bytes();
-                ring.push(&input);
+                ring.push().payload.set(&input);
             }
             for task in ring.base()..ring.end() {
                 assert_eq!(ring.get(task).unwrap().payload[..], task.to_be_bytes());

@@ -12,6 +12,7 @@ use super::ring::Ring;
 use crate::frame::Status;
 use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
+use crate::payload::Payload;
 use crate::time::Time;
 
 /// Open tasks, and those that wait for delivery.
@@ -154,12 +155,13 @@ impl Table {
         self.ring.end()
     }
 
-    /// Adds a ready task; returns its number.
-    pub fn push(&mut self, input: &[u8]) -> u64 {
+    /// Adds a ready task, whose input `fill` provides; returns its number.
+    pub fn push(&mut self, fill: impl FnOnce(&mut Payload)) -> u64 {
         let task = self.end();
-        self.held_bytes += input.len();
+        let entry = self.ring.push();
+        fill(&mut entry.payload);
+        self.held_bytes += entry.payload.len();
         self.counts.ready += 1;
-        self.ring.push(input);
         task
     }
 

@@ -265,9 +265,9 @@ impl Sink for Deck<'_> {
         self.note(kind, [u64::from(id.slot), a, b]);
         let side = self.rim.side;
         let conn = self.rim.expect(id, "send");
-        let (cable, before) = (conn.cable, conn.outbox.pending().len());
+        let (cable, before) = (conn.cable, conn.outbox.pending_bytes());
         let added = conn.outbox.push(&frame);
-        let after = conn.outbox.pending().len();
+        let after = conn.outbox.pending_bytes();
         oracle!(
             "wire-length",
             after - before == added && added == frame.encoded_bytes(),
