@@ -17,6 +17,8 @@ const SAMPLE: Duration = Duration::from_micros(200);
 /// A worker holds what its slots run in this time: long enough to hide a round trip and its wake-ups,
 /// short enough that nothing waits long.
 const AHEAD_US: u64 = 2_000;
+/// Of a large output so many bytes count as a microsecond of running.
+const BYTES_PER_US: u64 = 1024;
 /// The mean is that of the latest attempts, half as many to these: enough to have some of the long
 /// ones among them where one in a hundred is, few enough to be forgotten in some milliseconds.
 const MEAN_TASKS: u64 = 2_048;
@@ -56,10 +58,12 @@ impl Depth {
         self.tasks = self.floor();
     }
 
-    /// Takes note of an attempt that ran for so long.
-    pub fn ran(&mut self, run_us: u32) {
+    /// Takes note of an attempt that ran for so long and brought so many bytes. Those take their time,
+    /// too; more of them on the way at once only displace each other from the caches. (The inputs
+    /// have a bound of their own, the credit's.)
+    pub fn ran(&mut self, run_us: u32, output_bytes: usize) {
         self.ran += 1;
-        self.ran_us += u64::from(run_us);
+        self.ran_us += u64::from(run_us) + output_bytes as u64 / BYTES_PER_US;
         while self.ran > MEAN_TASKS || self.ran_us > MEAN_US {
             self.ran /= 2;
             self.ran_us /= 2;
@@ -96,7 +100,7 @@ mod tests {
     /// The depth after each of so many rounds of attempts that ran for `runs_us`, a millisecond apart.
     fn run(depth: &mut Depth, rounds: u64, runs_us: &[u32]) -> Vec<u32> {
         let round = |_| {
-            runs_us.iter().for_each(|&run_us| depth.ran(run_us));
+            runs_us.iter().for_each(|&run_us| depth.ran(run_us, 8));
             depth.tasks(depth.since + Duration::from_millis(1))
         };
         (0..rounds).map(round).collect()
@@ -121,6 +125,13 @@ mod tests {
         assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 6);
         let mut depth = Depth::new(3, 5, Time::ZERO);
         assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 5);
+    }
+
+    #[test]
+    fn large_outputs_take_their_time() {
+        let mut depth = Depth::new(1, 4096, Time::ZERO);
+        (0..100).for_each(|_| depth.ran(100, 1 << 20));
+        assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 3);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl<W: Workload> Head<W> {
         // One that ran out of time has tried for long, however little that was.
         let is_fast = status == Status::Failed && is_short;
         if status != Status::Returned {
-            session.depth.ran(run_us);
+            session.depth.ran(run_us, output.len());
         }
         self.outcomes.count(status);
         link.outcomes.count(status);
