@@ -286,13 +286,16 @@ mod tests {
         Some((slot.conn().unwrap().slot, tasks.collect()))
     }
 
+    fn begin(slot: &mut Slot) -> Option<Attempt> {
+        slot.begin(Time::ZERO, &mut Payload::EMPTY.clone())
+    }
+
     /// A thread takes one attempt, which runs for `run`, and gives the rest back.
     fn run_one(lanes: &mut Lanes, run: Duration, output_bytes: usize) {
         let mut slot = Slot::default();
         lanes.take(1, &mut slot).unwrap();
-        slot.begin(Time::ZERO).unwrap();
-        let output = Payload::from(&vec![0; output_bytes][..]);
-        slot.end(Status::Done, output, Time::ZERO + run);
+        begin(&mut slot).unwrap();
+        slot.end(Status::Done, &mut vec![0; output_bytes], Time::ZERO + run);
         lanes.collect(&mut slot, &mut Vec::new());
     }
 
@@ -326,11 +329,11 @@ mod tests {
         (0..40).for_each(|_| run_one(&mut lanes, Duration::ZERO, 0));
         let mut slot = Slot::default();
         lanes.take(1, &mut slot).unwrap();
-        assert_eq!(slot.begin(Time::ZERO).unwrap().attempt.task, 40);
+        assert_eq!(begin(&mut slot).unwrap().task, 40);
         assert!(!lanes.is_runnable());
         lanes.put_back(&mut slot);
         assert_eq!(take(&mut lanes, 2), Some((0, Vec::from_iter(41..46))));
-        assert!(slot.begin(Time::ZERO).is_none());
+        assert!(begin(&mut slot).is_none());
     }
 
     #[test]

@@ -218,20 +218,21 @@ impl State {
 impl Shared {
     /// The life of one thread.
     fn work(&self, thread: &Thread) {
-        let mut buffer = Vec::new();
+        let (mut input, mut output) = (Payload::EMPTY, Vec::new());
         while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());
-            let mut job = thread.slot().begin(begun);
-            while let Some(Job { input, .. }) = job {
-                let (status, output) = run(&*kernel, &input, &thread.stop, &mut buffer);
+            let mut next = thread.slot().begin(begun, &mut input);
+            while next.is_some() {
+                output.clear();
+                let status = run(&*kernel, &input, &thread.stop, &mut output);
                 // One clock reading serves as this end and the next beginning.
                 let now = self.time(Instant::now());
                 let mut slot = thread.slot();
-                slot.end(status, output, now);
+                slot.end(status, &mut output, now);
                 thread.stop.set(false);
                 // The rest of a chunk that takes longer than expected is for whoever comes next.
-                job = match now.since(begun) < CHUNK_TIME {
-                    true => slot.begin(now),
+                next = match now.since(begun) < CHUNK_TIME {
+                    true => slot.begin(now, &mut input),
                     false => None,
                 };
             }
@@ -353,12 +354,11 @@ impl Shared {
     }
 }
 
-/// Runs one attempt. `buffer` is kept from one to the next.
-fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, buffer: &mut Vec<u8>) -> (Status, Payload) {
-    buffer.clear();
-    let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, buffer)));
+/// Runs one attempt; appends its output, or in words why there is none, to `output`.
+fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Status {
+    let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let (status, error) = match result {
-        Ok(Ok(())) => return (Status::Done, Payload::take(buffer)),
+        Ok(Ok(())) => return Status::Done,
         Ok(Err(KernelError::Failed(error))) => (Status::Failed, error),
         Ok(Err(KernelError::Host(error))) => (Status::Returned, error),
         Err(panic) => {
@@ -366,7 +366,9 @@ fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, buffer: &mut Vec<u8>) -> 
             (Status::Failed, error)
         }
     };
-    (status, Payload::from(cut(&error).as_bytes()))
+    output.clear();
+    output.extend_from_slice(cut(&error).as_bytes());
+    status
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -93,8 +93,8 @@ impl Slot {
         self.conn
     }
 
-    /// Begins the next attempt.
-    pub fn begin(&mut self, now: Time) -> Option<Job> {
+    /// Begins the next attempt, whose input takes the place of `input`.
+    pub fn begin(&mut self, now: Time, input: &mut Payload) -> Option<Attempt> {
         let job = self.waiting.pop_front()?;
         assert!(matches!(self.state, State::Free), "one at a time");
         self.state = State::Running(Running {
@@ -104,43 +104,52 @@ impl Slot {
             limit: self.timeout.map_or(Limit::None, |t| Limit::Until(now + t)),
             is_cancelled: false,
         });
-        Some(job)
+        *input = job.input;
+        Some(job.attempt)
     }
 
-    /// The kernel has returned; what, may not count any more.
-    pub fn end(&mut self, status: Status, output: Payload, now: Time) {
+    /// The kernel has returned; what, may not count any more. Takes the bytes out of `output`, as
+    /// [`Payload::take`] does.
+    pub fn end(&mut self, status: Status, output: &mut Vec<u8>, now: Time) {
         let State::Running(running) = &self.state else {
             return;
         };
-        let (status, output) = match (running.is_cancelled, running.limit) {
-            (false, Limit::None | Limit::Until(_)) => (status, output),
-            (is_cancelled, _) => self.overrule(is_cancelled),
+        let status = match (running.is_cancelled, running.limit) {
+            (false, Limit::None | Limit::Until(_)) => status,
+            (is_cancelled, _) => self.overrule(is_cancelled, output),
         };
         let run_us = now.since(running.since).as_micros();
         let done = Completion {
             conn: self.conn.expect("it runs for a session"),
             attempt: running.attempt,
             status,
-            output,
+            output: Payload::EMPTY,
             input_bytes: running.input_bytes as u32,
             run_us: u32::try_from(run_us).unwrap_or(u32::MAX),
         };
         self.state = State::Free;
         self.run_us += u64::from(done.run_us);
-        self.output_bytes += done.output.len();
+        self.output_bytes += output.len();
         self.done.push(done);
+        let done = self.done.last_mut().expect("it was just added");
+        done.output.set_from(output);
     }
 
     /// What is said of an attempt that was stopped, whatever its kernel says.
     #[cold]
-    fn overrule(&self, is_cancelled: bool) -> (Status, Payload) {
+    fn overrule(&self, is_cancelled: bool, output: &mut Vec<u8>) -> Status {
+        output.clear();
         match self.timeout {
             Some(timeout) if !is_cancelled => {
                 let seconds = timeout.as_secs_f64();
                 let reason = format!("it ran for longer than --timeout {seconds} s");
-                (Status::TimedOut, Payload::from(reason.as_bytes()))
+                output.extend_from_slice(reason.as_bytes());
+                Status::TimedOut
             }
-            _ => (Status::Returned, Payload::from(&b"cancelled"[..])),
+            _ => {
+                output.extend_from_slice(b"cancelled");
+                Status::Returned
+            }
         }
     }
 
@@ -199,7 +208,7 @@ impl Slot {
             }
             Limit::Stopping(at) if at <= now => {
                 let attempt = running.attempt;
-                self.end(Status::TimedOut, Payload::EMPTY, now);
+                self.end(Status::TimedOut, &mut Vec::new(), now);
                 self.state = State::Hung;
                 Check::Hung(attempt)
             }
@@ -278,12 +287,16 @@ mod tests {
         let (mut lanes, mut slot) = (Lanes::default(), Slot::default());
         lanes.open(CONN, Arc::new(Nothing), timeout);
         slot.load(CONN, timeout, &mut (0..3).map(job).collect(), 3);
-        slot.begin(at(0)).unwrap();
+        begin(&mut slot, at(0)).unwrap();
         (lanes, slot)
     }
 
+    fn begin(slot: &mut Slot, now: Time) -> Option<Attempt> {
+        slot.begin(now, &mut Payload::EMPTY.clone())
+    }
+
     fn end(slot: &mut Slot, ms: u64) {
-        slot.end(Status::Done, Payload::EMPTY, at(ms));
+        slot.end(Status::Done, &mut Vec::new(), at(ms));
     }
 
     /// What was answered, and what is in the lane.
@@ -318,7 +331,7 @@ mod tests {
         // Also if its time is over before it returns.
         assert_eq!(slot.check(at(1000)), Check::Stop);
         end(&mut slot, 1001);
-        slot.begin(at(1001)).unwrap();
+        begin(&mut slot, at(1001)).unwrap();
         end(&mut slot, 1002);
         let answered = vec![(0, Status::Returned), (1, Status::Done)];
         assert_eq!(collect(&mut lanes, &mut slot), (answered, vec![2]));
@@ -331,7 +344,7 @@ mod tests {
         assert_eq!(slot.check(at(1000)), Check::Stop);
         assert_eq!(slot.check(at(1001)), Check::InTime, "it was asked");
         end(&mut slot, 1500);
-        slot.begin(at(1500)).unwrap();
+        begin(&mut slot, at(1500)).unwrap();
         assert_eq!(slot.check(at(2499)), Check::InTime);
         assert_eq!(slot.check(at(2500)), Check::Stop);
         assert_eq!(slot.check(at(2500) + STOP_GRACE), Check::Hung(attempt(1)));
@@ -339,7 +352,7 @@ mod tests {
         assert_eq!(collect(&mut lanes, &mut slot), (answered, vec![2]));
         // One day it returns.
         end(&mut slot, 9000);
-        assert!(slot.begin(at(9000)).is_none());
+        assert!(begin(&mut slot, at(9000)).is_none());
         assert_eq!(collect(&mut lanes, &mut slot), (vec![], vec![]));
         assert!(slot.recover());
         assert!(!slot.recover());
@@ -352,7 +365,7 @@ mod tests {
         assert_eq!(slot.next_check(at(0)), None);
         assert_eq!(slot.check(at(1 << 40)), Check::InTime);
         end(&mut slot, 1);
-        assert!(slot.begin(at(1)).is_none());
+        assert!(begin(&mut slot, at(1)).is_none());
         assert!(!slot.abandon());
         lanes.close(CONN);
         assert_eq!(collect(&mut lanes, &mut slot).1, []);

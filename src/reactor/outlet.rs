@@ -86,16 +86,20 @@ impl Sink for Outlet<'_> {
     }
 
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
-        let input = Payload::from(input);
-        let job = Job { attempt, input };
-        match self.notes.pool.last_mut() {
-            Some(Command::Submit(last, jobs)) if *last == conn => jobs.push_back(job),
-            _ => {
-                let mut jobs = std::mem::take(&mut self.notes.spare);
-                jobs.push_back(job);
-                self.notes.pool.push(Command::Submit(conn, jobs));
-            }
+        let notes = &mut *self.notes;
+        if !matches!(notes.pool.last(), Some(Command::Submit(last, _)) if *last == conn) {
+            let jobs = std::mem::take(&mut notes.spare);
+            notes.pool.push(Command::Submit(conn, jobs));
         }
+        let Some(Command::Submit(_, jobs)) = notes.pool.last_mut() else {
+            unreachable!("it was just added if it was not there");
+        };
+        jobs.push_back(Job {
+            attempt,
+            input: Payload::EMPTY,
+        });
+        let job = jobs.back_mut().expect("it was just added");
+        job.input.set(input);
     }
 
     fn revoke(&mut self, conn: ConnId) {

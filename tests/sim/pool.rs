@@ -56,7 +56,7 @@ struct Computation {
     /// It returns soon once it is asked to.
     heeds: bool,
     status: Status,
-    output: Payload,
+    output: Vec<u8>,
     /// It kills the process instead of ending.
     is_killer: bool,
 }
@@ -211,9 +211,11 @@ impl Pool {
     /// Begins the next attempt that a thread has taken; false if there is none.
     fn begin(&mut self, index: usize, world: &mut World) -> bool {
         let thread = &mut self.threads[index];
-        let Some(job) = thread.slot.begin(world.now) else {
+        let mut input = Payload::EMPTY;
+        let Some(attempt) = thread.slot.begin(world.now, &mut input) else {
             return false;
         };
+        let job = Job { attempt, input };
         let kernel = Arc::clone(thread.kernel.as_ref().expect("it has taken a chunk"));
         let (mut run, mut us) = self.compute(&job, &*kernel, world);
         if run.is_killer {
@@ -268,7 +270,7 @@ impl Pool {
             attempt,
             heeds,
             status,
-            output: Payload::from(&output[..]),
+            output,
             is_killer,
         };
         (run, us)
@@ -284,10 +286,10 @@ impl Pool {
     /// A kernel has returned, if it is still there; says whether the thread has taken all it may.
     pub fn end(&mut self, index: usize, serial: u64, world: &mut World) -> bool {
         let thread = &mut self.threads[index];
-        let Some(run) = thread.run.take_if(|run| run.serial == serial) else {
+        let Some(mut run) = thread.run.take_if(|run| run.serial == serial) else {
             return false;
         };
-        thread.slot.end(run.status, run.output, world.now);
+        thread.slot.end(run.status, &mut run.output, world.now);
         let is_long = world.now.since(thread.since) >= CHUNK_TIME;
         if !is_long && self.begin(index, world) {
             return false;
