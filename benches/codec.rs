@@ -80,11 +80,11 @@ fn greeted(peer: Side, greeting: &Frame<'_>) -> Decoder {
 }
 
 /// Feeds `bytes` in pieces as large as the reactor's.
-fn decode(decoder: &mut Decoder, bytes: &[u8], mut each: impl FnMut(Frame<'_>)) {
+fn decode(decoder: &mut Decoder, bytes: &[u8], mut each: impl FnMut(&Frame<'_>)) {
     for piece in bytes.chunks(READ_BUFFER_BYTES) {
         let mut frames = decoder.feed(piece);
         while let Some(frame) = frames.next() {
-            each(frame.expect("a frame"));
+            each(&frame.expect("a frame"));
         }
     }
 }
@@ -294,7 +294,7 @@ fn head_turn(criterion: &mut Criterion) {
     head.handle(opened, NOW, &mut wire);
     let welcome = Event::Frame {
         conn: CONN,
-        frame: WELCOME,
+        frame: &WELCOME,
     };
     head.handle(welcome, NOW, &mut wire);
     head.flush(NOW, &mut wire);
@@ -343,7 +343,7 @@ fn worker_turn(criterion: &mut Criterion) {
         kernel: square::NAME,
         setup: &NO_WORK,
     };
-    for frame in [HELLO, job] {
+    for frame in [&HELLO, &job] {
         worker.handle(Event::Frame { conn: CONN, frame }, NOW, &mut wire);
     }
     wire.write(&mut worker);

@@ -31,6 +31,7 @@ impl<T> Conns<T> {
     }
 
     /// The value of a connection, unless it is gone.
+    #[inline(always)]
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
         match self.0.get_mut(conn.slot as usize) {
             Some(Some((generation, value))) if *generation == conn.generation => Some(value),

@@ -61,6 +61,7 @@ impl Depth {
     /// Takes note of an attempt that ran for so long and brought so many bytes. Those take their time,
     /// too; more of them on the way at once only displace each other from the caches. (The inputs
     /// have a bound of their own, the credit's.)
+    #[inline(always)]
     pub fn ran(&mut self, run_us: u32, output_bytes: usize) {
         self.ran += 1;
         self.ran_us += u64::from(run_us) + output_bytes as u64 / BYTES_PER_US;

@@ -280,6 +280,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Bytes it takes on the wire, header included.
+    #[inline(always)]
     pub fn encoded_bytes(&self) -> usize {
         HEADER_BYTES
             + match self {
@@ -299,6 +300,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Panics
     /// If a kernel's name is longer than 255 bytes or a body than 4 GiB: ours to prevent.
+    #[inline(always)]
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
         let kind = self.kind();
         match *self {
@@ -481,6 +483,7 @@ impl<'a> Frame<'a> {
 
 /// Appends a frame whose body is `fixed` and then `rest`. Lengths known to the compiler make both
 /// parts of a small frame plain stores instead of calls.
+#[inline(always)]
 fn append<const FIXED: usize, const PARTS: usize>(
     kind: Kind,
     fixed: [u8; FIXED],

@@ -39,17 +39,24 @@ impl Payload {
 
     /// Takes other bytes, in its place. A small payload that is made elsewhere and moved here at once
     /// makes the processor wait: it cannot load wide what was just stored in parts.
+    #[inline(always)]
     pub fn set(&mut self, source: &[u8]) {
         match &mut self.0 {
             Repr::Inline { len, bytes } if source.len() <= Payload::INLINE_BYTES => {
                 *len = source.len() as u8;
                 copy_small(source, bytes);
             }
-            _ => *self = Payload::from(source),
+            _ => self.set_other(source),
         }
     }
 
+    #[cold]
+    fn set_other(&mut self, source: &[u8]) {
+        *self = Payload::from(source);
+    }
+
     /// The same with the bytes of `vec`, see [`Payload::take`].
+    #[inline(always)]
     pub fn set_from(&mut self, vec: &mut Vec<u8>) {
         if vec.len() < Buffer::LARGE_BYTES {
             self.set(vec);
@@ -60,6 +67,7 @@ impl Payload {
     }
 
     /// Becomes empty, and owns no memory.
+    #[inline(always)]
     pub fn clear(&mut self) {
         match &mut self.0 {
             Repr::Inline { len, .. } => *len = 0,
@@ -96,6 +104,7 @@ impl Payload {
 }
 
 /// A number, as most small payloads are, is one store and no call.
+#[inline(always)]
 fn copy_small(source: &[u8], bytes: &mut [u8; Payload::INLINE_BYTES]) {
     match <&[u8; 8]>::try_from(source) {
         Ok(number) => bytes[..8].copy_from_slice(number),

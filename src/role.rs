@@ -135,8 +135,8 @@ pub enum Event<'a> {
     Frame {
         /// From where.
         conn: ConnId,
-        /// What.
-        frame: Frame<'a>,
+        /// What. Lent, as all the role does with most of them is to read a few fields.
+        frame: &'a Frame<'a>,
     },
     /// So many bytes of what was sent have gone to the transport (the opening is not counted).
     Sent {

@@ -119,6 +119,7 @@ impl Scheduler {
 
     /// Whether another task may be added: the window has room in tasks and in bytes. An outcome
     /// that delivery waits for is always open already, so a full window empties in the end.
+    #[inline(always)]
     pub fn has_room(&self) -> bool {
         let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
         self.table.counts().open() == 0
@@ -132,6 +133,7 @@ impl Scheduler {
     }
 
     /// The same; takes the bytes out of `input`.
+    #[inline(always)]
     pub fn add_from(&mut self, input: &mut Vec<u8>) {
         self.table.push(|payload| payload.set_from(input));
     }
@@ -146,11 +148,17 @@ impl Scheduler {
     }
 
     /// What `worker`, which has so many slots, may be sent now.
+    #[inline(always)]
     pub fn pick(&mut self, worker: u32, slots: u32) -> Pick {
         if self.waiting.is_empty() {
             self.reserved = None;
             return self.offer(self.next_fresh());
         }
+        self.pick_waiting(worker, slots)
+    }
+
+    #[cold]
+    fn pick_waiting(&mut self, worker: u32, slots: u32) -> Pick {
         let held = self.held_tasks(worker);
         let lonely = self.waiting.lonely();
         match lonely {
@@ -168,6 +176,7 @@ impl Scheduler {
         self.offer(task)
     }
 
+    #[inline(always)]
     fn offer(&self, task: Option<u64>) -> Pick {
         match task {
             None => Pick::Nothing,
@@ -181,6 +190,7 @@ impl Scheduler {
 
     /// How many attempts `worker` should hold at most, of the `depth` it could: no more than its
     /// slots while that keeps it clear who was running when it dies.
+    #[inline(always)]
     pub fn depth(&self, worker: u32, slots: u32, depth: u32) -> u32 {
         let seat = &self.seats[worker as usize];
         if seat.is_taken_whole {
@@ -193,6 +203,7 @@ impl Scheduler {
     }
 
     /// Makes an attempt of a ready task and gives it to `worker`.
+    #[inline(always)]
     pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
         if task == self.fresh {
             self.fresh += 1;
@@ -203,9 +214,12 @@ impl Scheduler {
         self.send(task, worker, now)
     }
 
+    #[inline(always)]
     fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
         let attempts_max = self.attempts_max;
-        self.prune(worker);
+        if self.seats[worker as usize].is_full() {
+            self.prune(worker);
+        }
         let entry = self.table.send(task, worker, now);
         let seat = &mut self.seats[worker as usize];
         seat.add(task, entry.payload.len());
@@ -219,6 +233,7 @@ impl Scheduler {
     }
 
     /// Takes an outcome from `worker`.
+    #[inline(always)]
     pub fn answer(
         &mut self,
         worker: u32,
@@ -270,10 +285,16 @@ impl Scheduler {
     }
 
     /// The doubted failures of `worker` are the tasks' own answers. Returns how many they were.
+    #[inline(always)]
     pub fn confirm(&mut self, worker: u32) -> usize {
-        if self.doubts.is_empty() {
-            return 0;
+        match self.doubts.is_empty() {
+            true => 0,
+            false => self.confirm_all(worker),
         }
+    }
+
+    #[cold]
+    fn confirm_all(&mut self, worker: u32) -> usize {
         let tasks = std::mem::take(&mut self.seats[worker as usize].doubted);
         for &task in &tasks {
             let reason = self.doubts.remove(&task).expect("it is doubted");
@@ -320,6 +341,7 @@ impl Scheduler {
     }
 
     /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    #[inline(always)]
     pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
         self.table.deliver(deliver)
     }
@@ -355,6 +377,7 @@ impl Scheduler {
         self.table.failed()
     }
 
+    #[inline(always)]
     fn next_fresh(&self) -> Option<u64> {
         (self.fresh < self.table.end()).then_some(self.fresh)
     }
@@ -369,13 +392,20 @@ impl Scheduler {
     /// An attempt is answered, and no longer at `worker`. Says when it was sent if its task still
     /// waits for an outcome; then it is in no list of waiting tasks any more, and no other attempt
     /// stands for it.
+    #[inline(always)]
     fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
-        let task = attempt.task;
-        let entry = self.table.get(task);
+        let entry = self.table.get(attempt.task);
         if let Some(sent_at) = self.seats[worker as usize].leave(attempt, worker, entry) {
             return Ok(sent_at);
         }
-        let state = entry.map(|entry| entry.state);
+        self.leave_orphan(worker, attempt)
+    }
+
+    /// The same for one that no longer stands for its task.
+    #[cold]
+    fn leave_orphan(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
+        let task = attempt.task;
+        let state = self.table.get(task).map(|entry| entry.state);
         let Some(orphan) = self.seats[worker as usize].leave_orphan(attempt) else {
             return Err(Verdict::Stranger);
         };
@@ -419,20 +449,20 @@ impl Scheduler {
     }
 
     /// A task has its outcome; what else was tried for it was in vain.
+    #[inline(always)]
     fn settle(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
         self.table.answer(task, worker, status, output, times);
         self.cancel_twin(task);
     }
 
-    /// Drops from the worker's list what is no longer in flight there, if it would have to grow, and
-    /// lets it grow only if that was little. So its length stays within a few times what was ever
-    /// in flight there at once, and an answer need not look for its place in it.
+    /// Drops from the worker's list, which is full, what is no longer in flight there, and lets it grow
+    /// only if that was little. So its length stays within a few times what was ever in flight there
+    /// at once, and an answer need not look for its place in it.
+    #[cold]
     fn prune(&mut self, worker: u32) {
         let sent = &mut self.seats[worker as usize].sent;
-        if sent.len() == sent.capacity() {
-            sent.retain(|&task| self.table.is_at(task, worker));
-            sent.reserve(sent.len() + 1);
-        }
+        sent.retain(|&task| self.table.is_at(task, worker));
+        sent.reserve(sent.len() + 1);
     }
 
     /// Asserts what can be asserted in a few instructions: the states add up. On in release builds,

@@ -211,6 +211,7 @@ impl Worker {
     }
 
     /// The one frame that comes by the million has a way of its own.
+    #[inline(always)]
     fn task(
         &mut self,
         conn: ConnId,
@@ -235,6 +236,7 @@ impl Worker {
         Ok(())
     }
 
+    #[inline(always)]
     fn completed(&mut self, done: &Completion, out: &mut impl Sink) {
         let Some(session) = self.sessions.get_mut(done.conn) else {
             debug!("outcome of {} dropped: its session is over", done.attempt);
@@ -248,13 +250,8 @@ impl Worker {
             unreachable!("only a working session submits");
         };
         session.answered(done.attempt, done.input_bytes as usize);
-        let too_long = (done.output.len() > payload_bytes_max).then(|| {
-            format!(
-                "its output of {} bytes is longer than the {payload_bytes_max} allowed; \
-                 raise --payload-max on both sides",
-                done.output.len()
-            )
-        });
+        let is_too_long = done.output.len() > payload_bytes_max;
+        let too_long = is_too_long.then(|| too_long(done.output.len(), payload_bytes_max));
         let (status, output) = match &too_long {
             None => (done.status, &done.output[..]),
             Some(reason) => (Status::Failed, reason.as_bytes()),
@@ -439,15 +436,24 @@ impl Worker {
     }
 }
 
+/// Why an output is not sent.
+#[cold]
+fn too_long(bytes: usize, limit_bytes: usize) -> String {
+    format!(
+        "its output of {bytes} bytes is longer than the {limit_bytes} allowed; raise --payload-max \
+         on both sides"
+    )
+}
+
 impl Role for Worker {
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         match event {
             Event::Opened { conn, peer, .. } => self.opened(conn, peer, now, out),
             Event::Heard { conn } => self.heard(conn, now, out),
             Event::Frame { conn, frame } => {
-                let taken = match frame {
+                let taken = match *frame {
                     Frame::Task { attempt, input } => self.task(conn, attempt, input, out),
-                    _ => self.frame(conn, frame, now, out),
+                    frame => self.frame(conn, frame, now, out),
                 };
                 if let Err(refused) = taken {
                     self.refuse(conn, &refused, out);

@@ -34,6 +34,7 @@ impl Outbox {
 
     /// Appends `frame`; returns the bytes it added. The role that sends bounds the total: it counts
     /// what it sent against [`Event::Sent`](crate::role::Event::Sent).
+    #[inline(always)]
     pub fn push(&mut self, frame: &Frame<'_>) -> usize {
         let bytes = frame.encoded_bytes();
         let last = self.chunks.back_mut().expect("there is always one");

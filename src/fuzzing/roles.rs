@@ -443,7 +443,10 @@ impl<'a, R: Role> Stage<'a, R> {
             }
             _ => {}
         }
-        self.tell(Event::Frame { conn, frame });
+        self.tell(Event::Frame {
+            conn,
+            frame: &frame,
+        });
     }
 
     fn complete(&mut self) {

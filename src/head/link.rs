@@ -248,6 +248,7 @@ impl Session {
         self.depth.set_slots(slots);
     }
 
+    #[inline(always)]
     pub fn send(&mut self, frame: Frame<'_>, out: &mut impl Sink) {
         self.unsent_bytes += frame.encoded_bytes();
         out.send(self.conn, frame);
@@ -264,6 +265,7 @@ impl Session {
 
     /// Whether it may be sent a task with so many input bytes. A worker that holds nothing takes any
     /// task, and an outbox with little in it any frame.
+    #[inline(always)]
     pub fn has_room(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
         let fits_credit = held_tasks == 0 || held_bytes + input_bytes <= self.credit_bytes as usize;
         let frame_bytes = HEADER_BYTES + FIXED_BYTES_MAX + input_bytes;

@@ -19,8 +19,15 @@ use crate::scheduler::{Loss, Verdict};
 use crate::time::{Duration, Time};
 
 impl<W: Workload> Head<W> {
-    pub(super) fn outcome(&mut self, index: u32, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
-        let Frame::Outcome {
+    #[inline(always)]
+    pub(super) fn outcome(
+        &mut self,
+        index: u32,
+        frame: &Frame<'_>,
+        now: Time,
+        out: &mut impl Sink,
+    ) {
+        let &Frame::Outcome {
             attempt,
             status,
             run_us,

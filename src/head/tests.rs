@@ -144,7 +144,10 @@ impl Bench {
             incarnation: generation.into(),
             release: "",
         };
-        self.tell(Event::Frame { conn, frame });
+        self.tell(Event::Frame {
+            conn,
+            frame: &frame,
+        });
         conn
     }
 
@@ -156,13 +159,19 @@ impl Bench {
             run_us,
             output: b"o",
         };
-        self.tell(Event::Frame { conn, frame });
+        self.tell(Event::Frame {
+            conn,
+            frame: &frame,
+        });
     }
 
     fn pong(&mut self, conn: ConnId) {
         let frame = Frame::Pong;
         self.tell(Event::Heard { conn });
-        self.tell(Event::Frame { conn, frame });
+        self.tell(Event::Frame {
+            conn,
+            frame: &frame,
+        });
     }
 
     /// Goes on to `at` second by second, with signs of life of `conn`.

@@ -49,6 +49,7 @@ impl<W: Workload> Head<W> {
     }
 
     /// Hands the next finished task to the job; false if there is none.
+    #[inline(always)]
     pub(super) fn deliver_next(&mut self, gaps: Gaps) -> bool {
         let (links, former) = (&self.links, &self.former);
         let (workload, text) = (&mut self.workload, &mut self.text);
@@ -165,6 +166,7 @@ impl<W: Workload> Head<W> {
     }
 
     /// Takes one more task from the job, if the window has room for it.
+    #[inline(always)]
     pub(super) fn pull(&mut self) -> bool {
         if self.exhausted {
             return false;

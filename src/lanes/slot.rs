@@ -94,6 +94,7 @@ impl Slot {
     }
 
     /// Begins the next attempt, whose input takes the place of `input`.
+    #[inline(always)]
     pub fn begin(&mut self, now: Time, input: &mut Payload) -> Option<Attempt> {
         let job = self.waiting.pop_front()?;
         assert!(matches!(self.state, State::Free), "one at a time");
@@ -110,6 +111,7 @@ impl Slot {
 
     /// The kernel has returned; what, may not count any more. Takes the bytes out of `output`, as
     /// [`Payload::take`] does.
+    #[inline(always)]
     pub fn end(&mut self, status: Status, output: &mut Vec<u8>, now: Time) {
         let State::Running(running) = &self.state else {
             return;

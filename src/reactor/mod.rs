@@ -378,6 +378,7 @@ impl Reactor {
             match frames.next() {
                 Some(Ok(frame)) => {
                     has_frame = true;
+                    let frame = &frame;
                     role.handle(Event::Frame { conn, frame }, now, &mut outlet);
                 }
                 Some(Err(frame_error)) => {

@@ -45,6 +45,7 @@ pub(super) struct Outlet<'a> {
 
 impl Outlet<'_> {
     /// The connection, if it lives and the role has not closed it; it will be written to.
+    #[inline(always)]
     fn dirty_conn(&mut self, conn: ConnId) -> Option<&mut Connection> {
         let slot = conn.slot as usize;
         let connection = self.conns.get_mut(slot)?;
@@ -63,6 +64,7 @@ impl Sink for Outlet<'_> {
         self.notes.dials.push(dial);
     }
 
+    #[inline(always)]
     fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
         // A connection that broke in this turn takes nothing; its `Closed` is on the way.
         if let Some(connection) = self.dirty_conn(conn) {
@@ -85,6 +87,7 @@ impl Sink for Outlet<'_> {
             .push(Command::Prepare(conn, kernel, timeout));
     }
 
+    #[inline(always)]
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
         let notes = &mut *self.notes;
         if !matches!(notes.pool.last(), Some(Command::Submit(last, _)) if *last == conn) {

@@ -94,6 +94,7 @@ impl Entry {
 
     /// Makes it a delivered one. In place, and of what is seldom set only what is: a whole entry
     /// written and then read at once is what an empty task would mostly consist of.
+    #[inline(always)]
     pub fn end(&mut self) {
         self.payload.clear();
         self.state = State::Delivered;
@@ -108,6 +109,7 @@ impl Entry {
     }
 
     /// Whether the latest attempt is at `worker`.
+    #[inline(always)]
     pub fn is_at(&self, worker: u32) -> bool {
         matches!(self.state, State::InFlight { worker: at, .. } if at == worker)
     }

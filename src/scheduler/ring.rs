@@ -45,6 +45,7 @@ impl Ring {
     }
 
     /// Adds a ready task without input.
+    #[inline(always)]
     pub fn push(&mut self) -> &mut Entry {
         if self.len() == self.slots.len() {
             self.grow();
@@ -57,11 +58,13 @@ impl Ring {
         entry
     }
 
+    #[inline(always)]
     pub fn get(&self, task: u64) -> Option<&Entry> {
         let is_there = (self.base..self.end).contains(&task);
         is_there.then(|| &self.slots[self.slot(task)])
     }
 
+    #[inline(always)]
     pub fn get_mut(&mut self, task: u64) -> Option<&mut Entry> {
         let is_there = (self.base..self.end).contains(&task);
         let slot = self.slot(task);
@@ -74,6 +77,7 @@ impl Ring {
     }
 
     /// Drops the oldest.
+    #[inline(always)]
     pub fn drop_front(&mut self) {
         let slot = self.slot(self.base);
         self.slots[slot].end();
@@ -93,15 +97,18 @@ impl Ring {
         (self.base..self.end).map(|task| &self.slots[self.slot(task)])
     }
 
+    #[inline(always)]
     fn advance(&mut self) {
         assert!(self.base < self.end, "there is a front");
         self.base += 1;
     }
 
+    #[inline(always)]
     fn slot(&self, task: u64) -> usize {
         task as usize & (self.slots.len() - 1)
     }
 
+    #[cold]
     fn grow(&mut self) {
         let mut slots = empty(2 * self.slots.len());
         for task in self.base..self.end {

@@ -48,6 +48,13 @@ pub(super) struct Orphan {
 }
 
 impl Seat {
+    /// The list of what was sent is.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.sent.len() == self.sent.capacity()
+    }
+
+    #[inline(always)]
     pub fn add(&mut self, task: u64, bytes: usize) {
         self.sent.push_back(task);
         self.tasks += 1;
@@ -56,6 +63,7 @@ impl Seat {
 
     /// An attempt was answered by this `worker`: if it stands for its task, whose `entry` that is,
     /// says when it was sent.
+    #[inline(always)]
     pub fn leave(&mut self, attempt: Attempt, worker: u32, entry: Option<&Entry>) -> Option<Time> {
         let entry = entry.filter(|entry| entry.attempt == attempt.number)?;
         let State::InFlight {
@@ -113,6 +121,7 @@ impl Seat {
         };
     }
 
+    #[inline(always)]
     fn stand_down(&mut self, entry: &Entry) {
         if entry.is_careful {
             self.careful_tasks -= 1;

@@ -156,6 +156,7 @@ impl Table {
     }
 
     /// Adds a ready task, whose input `fill` provides; returns its number.
+    #[inline(always)]
     pub fn push(&mut self, fill: impl FnOnce(&mut Payload)) -> u64 {
         let task = self.end();
         let entry = self.ring.push();
@@ -165,6 +166,7 @@ impl Table {
         task
     }
 
+    #[inline(always)]
     pub fn get(&self, task: u64) -> Option<&Entry> {
         match &self.order {
             Order::Arrival { stragglers, .. } if task < self.ring.base() => stragglers.get(&task),
@@ -182,6 +184,7 @@ impl Table {
     }
 
     /// Moves an open task to another state, except that of having an answer.
+    #[inline(always)]
     pub fn set_state(&mut self, task: u64, state: State) -> &mut Entry {
         let entry = find(&mut self.ring, &mut self.order, task);
         let entry = entry.expect("the task is open");
@@ -190,6 +193,7 @@ impl Table {
     }
 
     /// Makes an attempt of a task.
+    #[inline(always)]
     pub fn send(&mut self, task: u64, worker: u32, sent_at: Time) -> &Entry {
         let entry = self.set_state(task, State::InFlight { worker, sent_at });
         entry.attempt += 1;
@@ -199,6 +203,7 @@ impl Table {
     }
 
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
+    #[inline(always)]
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
         let entry = find(&mut self.ring, &mut self.order, task);
         let entry = entry.expect("the task is open");
@@ -244,6 +249,7 @@ impl Table {
     }
 
     /// What is answered may be delivered; out of order as it comes.
+    #[inline(always)]
     fn queue(&mut self, task: u64, state: State) {
         let State::Answered(given) = state else {
             return;
@@ -298,6 +304,7 @@ impl Table {
     }
 
     /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    #[inline(always)]
     pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
         let next = match &mut self.order {
             Order::Input => {

@@ -27,6 +27,7 @@ pub(super) struct Typical {
 
 impl Typical {
     /// Moves a sixteenth of the way towards an attempt's time, whatever its distance.
+    #[inline(always)]
     pub fn note(&mut self, run_us: u32) {
         let typical_us = *self.run_us.get_or_insert(run_us);
         let step_us = (typical_us / 16).max(1);
@@ -130,6 +131,7 @@ impl Scheduler {
     }
 
     /// A task has its outcome: the older of two attempts, if it is still held, was in vain.
+    #[inline(always)]
     pub(super) fn cancel_twin(&mut self, task: u64) {
         if !self.twins.is_empty()
             && let Some((worker, attempt)) = self.twins.remove(&task)

@@ -48,6 +48,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
+    #[inline(always)]
     pub fn send(&mut self, conn: ConnId, frame: Frame<'_>, out: &mut impl Sink) {
         self.unsent_bytes += frame.encoded_bytes();
         out.send(conn, frame);
@@ -68,6 +69,7 @@ impl Session {
     }
 
     /// Gives back the credit of an attempt.
+    #[inline(always)]
     pub fn answered(&mut self, attempt: Attempt, input_bytes: usize) {
         self.tasks -= 1;
         self.bytes -= input_bytes;
@@ -82,6 +84,7 @@ impl Session {
     }
 
     /// Has the pool wait while the head does not read or is lost, and go on afterwards.
+    #[inline(always)]
     pub fn pause_or_resume(&mut self, conn: ConnId, out: &mut impl Sink) {
         let is_full = match self.paused {
             false => self.unsent_bytes > OUTBOX_BYTES_HIGH,
@@ -94,6 +97,7 @@ impl Session {
     }
 
     /// Accounts for a task, within the credit it was given.
+    #[inline(always)]
     pub fn take(
         &mut self,
         config: &WorkerConfig,

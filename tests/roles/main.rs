@@ -134,7 +134,10 @@ impl<R: Role> Bench<R> {
 
     fn hear(&mut self, conn: ConnId, frame: Frame<'_>) {
         self.tell(Event::Heard { conn });
-        self.tell(Event::Frame { conn, frame });
+        self.tell(Event::Frame {
+            conn,
+            frame: &frame,
+        });
     }
 
     /// Ends the turn: deadlines, then the flush.

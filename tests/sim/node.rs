@@ -76,6 +76,7 @@ impl<R: Role> Node<R> {
                 } => {
                     let frame = Frame::Cancel { attempt, running };
                     if self.rim.live(conn).is_some() {
+                        let frame = &frame;
                         self.tell("cancelled", conn, Event::Frame { conn, frame }, world);
                     }
                 }
@@ -164,7 +165,11 @@ impl<R: Role> Node<R> {
                 };
                 world.ledger.hears(self.rim.side, cable, &frame);
                 let (kind, ..) = label(&frame);
-                self.tell(kind, id, Event::Frame { conn: id, frame }, world);
+                let event = Event::Frame {
+                    conn: id,
+                    frame: &frame,
+                };
+                self.tell(kind, id, event, world);
                 // All are honest here: no frame is a reason to end a session, but that of a worker
                 // that is about to end.
                 let is_live = self.rim.live(id).is_some() || kind == "Refuse";
