@@ -455,9 +455,9 @@ impl Scheduler {
         self.cancel_twin(task);
     }
 
-    /// Drops from the worker's list, which is full, what is no longer in flight there, and lets it grow
-    /// only if that was little. So its length stays within a few times what was ever in flight there
-    /// at once, and an answer need not look for its place in it.
+    /// Drops from the worker's list, which is full, what is no longer in flight there, and lets it
+    /// grow only if that was little. So its length stays within a few times what was ever in flight
+    /// there at once, and an answer need not look for its place in it.
     #[cold]
     fn prune(&mut self, worker: u32) {
         let sent = &mut self.seats[worker as usize].sent;

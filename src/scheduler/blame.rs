@@ -54,6 +54,9 @@ impl Blame {
 
     /// Losses at which it was running: suspicions count with the first certain loss after them.
     pub fn losses(&self) -> u32 {
+        if !self.is_any() {
+            return 0;
+        }
         let last = self.all().iter().rposition(|lost| lost.is_certain);
         last.map_or(0, |index| index as u32 + 1)
     }

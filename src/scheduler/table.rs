@@ -424,7 +424,7 @@ impl Table {
 }
 
 /// A task's entry, by the parts of the table that it is in, so that the others can be used beside it.
-#[inline]
+#[inline(always)]
 fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a mut Entry> {
     match order {
         Order::Arrival { stragglers, .. } if task < ring.base() => stragglers.get_mut(&task),
@@ -433,14 +433,14 @@ fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a m
 }
 
 impl Counts {
-    #[inline]
+    #[inline(always)]
     fn shift(&mut self, entry: &mut Entry, state: State) {
         *self.of(entry.state) -= 1;
         *self.of(state) += 1;
         entry.state = state;
     }
 
-    #[inline]
+    #[inline(always)]
     fn of(&mut self, state: State) -> &mut usize {
         match state {
             State::Ready => &mut self.ready,
