@@ -101,20 +101,24 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !self.is_large() {
-            return;
+        if self.is_large() {
+            keep(std::mem::take(&mut self.0));
         }
-        let bytes = std::mem::take(&mut self.0);
-        // A thread that ends has no spares any more.
-        let _ = SPARES.try_with(|spares| {
-            let mut spares = spares.borrow_mut();
-            spares.push_back(bytes);
-            let mut kept_bytes: usize = spares.iter().map(|spare| spare.len()).sum();
-            while kept_bytes > SPARE_BYTES_MAX {
-                kept_bytes -= spares.pop_front().expect("it is what is kept").len();
-            }
-        });
     }
+}
+
+/// Makes it the latest spare; the oldest go if they are too many.
+#[cold]
+fn keep(bytes: Box<[u8]>) {
+    // A thread that ends has no spares any more.
+    let _ = SPARES.try_with(|spares| {
+        let mut spares = spares.borrow_mut();
+        spares.push_back(bytes);
+        let mut kept_bytes: usize = spares.iter().map(|spare| spare.len()).sum();
+        while kept_bytes > SPARE_BYTES_MAX {
+            kept_bytes -= spares.pop_front().expect("it is what is kept").len();
+        }
+    });
 }
 
 #[cfg(test)]

@@ -78,15 +78,20 @@ impl Payload {
     /// The bytes of `vec`, which is empty afterwards. Many of them are not copied: their memory goes
     /// along, and `vec` gets as much elsewhere.
     pub fn take(vec: &mut Vec<u8>) -> Payload {
-        let bytes = vec.len();
-        if bytes < Buffer::LARGE_BYTES || bytes < vec.capacity() / 2 {
-            let payload = Payload::from(&vec[..]);
-            vec.clear();
-            return payload;
+        if vec.len() >= Buffer::LARGE_BYTES.max(vec.capacity() / 2) {
+            return Payload::take_memory(vec);
         }
-        let mut spare = Vec::from(Buffer::with_room(bytes));
-        spare.clear();
-        Payload::heap(bytes, Buffer::from(std::mem::replace(vec, spare)))
+        let payload = Payload::from(&vec[..]);
+        vec.clear();
+        payload
+    }
+
+    #[cold]
+    fn take_memory(vec: &mut Vec<u8>) -> Payload {
+        let bytes = vec.len();
+        let mut other = Vec::from(Buffer::with_room(bytes));
+        other.clear();
+        Payload::heap(bytes, Buffer::from(std::mem::replace(vec, other)))
     }
 
     fn heap(len: usize, buffer: Buffer) -> Payload {

@@ -37,18 +37,22 @@ impl Outbox {
     #[inline(always)]
     pub fn push(&mut self, frame: &Frame<'_>) -> usize {
         let bytes = frame.encoded_bytes();
-        let last = self.chunks.back_mut().expect("there is always one");
-        if bytes < Outbox::CHUNK_BYTES && last.len() < Outbox::CHUNK_BYTES {
-            return frame.encode(last);
+        let last = self.chunks.back().expect("there is always one");
+        if bytes >= Outbox::CHUNK_BYTES || last.len() >= Outbox::CHUNK_BYTES {
+            self.add_chunk(bytes);
         }
+        frame.encode(self.chunks.back_mut().expect("there is always one"))
+    }
+
+    /// Adds a chunk with room for `bytes`.
+    #[cold]
+    fn add_chunk(&mut self, bytes: usize) {
         let mut chunk = Vec::from(Buffer::with_room(bytes));
         chunk.clear();
-        frame.encode(&mut chunk);
         if self.is_empty() {
             self.chunks.clear();
         }
         self.chunks.push_back(chunk);
-        bytes
     }
 
     /// What is to be written next; more may follow it.

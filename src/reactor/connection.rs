@@ -3,8 +3,8 @@
 //! What it is: a stream, what is known of its readiness, and the codec of its two directions. What it
 //! is not: a decision; when to read, write or close is the reactor's.
 //!
-//! Invariants: readiness is learnt from events and unlearnt only by `WouldBlock`; only `read` and
-//! `write` say the truth about a close.
+//! Invariants: readiness is learnt from events and unlearnt by `WouldBlock`, or by a read that
+//! leaves room; only `read` and `write` say the truth about a close.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -21,8 +21,10 @@ pub(super) struct Connection {
     pub generation: u32,
     pub stream: TcpStream,
     pub stage: Stage,
-    /// Sticky: `read` has not said `WouldBlock` since it was last readable.
+    /// Sticky: `read` has not found the end of what is there since it was last readable.
     pub readable: bool,
+    /// An event told of an end. It tells only once, so `read` has to get there.
+    pub is_ending: bool,
     /// Sticky, likewise.
     pub writable: bool,
     /// On the list of connections to read from.
@@ -91,6 +93,7 @@ impl Connection {
             stream,
             stage,
             readable: false,
+            is_ending: false,
             writable: false,
             in_read_list: false,
             in_write_list: false,
@@ -125,7 +128,12 @@ impl Connection {
         loop {
             match self.stream.read(target) {
                 Ok(0) => return ReadResult::End(CloseReason::Peer),
-                Ok(count) => return ReadResult::Bytes(place, count),
+                Ok(count) => {
+                    // Room that is left says what `WouldBlock` would, and whatever comes later, an end
+                    // too, comes with an event of its own.
+                    self.readable = self.is_ending || count == target.len();
+                    return ReadResult::Bytes(place, count);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => {

@@ -5,8 +5,9 @@
 //! to the pool, the output, the journal and the look-ups, which are the only other threads.
 //!
 //! Invariants: each socket is registered once, for both directions, edge-triggered; its readiness is
-//! two sticky bits that only `WouldBlock` clears. Nothing blocks but `poll`, and that only until the
-//! next named deadline: there is no tick. A slot is freed at the end of a turn and nowhere else.
+//! two sticky bits that `WouldBlock` clears, or a read that leaves room. Nothing blocks but `poll`,
+//! and that only until the next named deadline: there is no tick. A slot is freed at the end of a
+//! turn and nowhere else.
 
 mod accepting;
 mod computing;
@@ -250,6 +251,7 @@ impl Reactor {
                     };
                     if event.is_readable() || event.is_error() || event.is_read_closed() {
                         connection.readable = true;
+                        connection.is_ending |= event.is_error() || event.is_read_closed();
                         if !std::mem::replace(&mut connection.in_read_list, true) {
                             self.read_list.push(slot);
                         }

@@ -6,14 +6,18 @@
 //! Invariant: a role here sees what the reactor tells it, unchanged.
 
 use super::*;
+use crate::frame::opening;
 use crate::role::Sink;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
 
-/// Closes every connection at once, and counts.
+/// Closes every connection at once unless it is to listen, and counts.
 #[derive(Default)]
 struct Closer {
+    listens: bool,
     opened: usize,
+    heard: usize,
     closed: usize,
     /// Ends the run with its first connection.
     ends: bool,
@@ -24,11 +28,14 @@ impl Role for Closer {
         match event {
             Event::Opened { conn, .. } => {
                 self.opened += 1;
-                out.close(conn);
+                if !self.listens {
+                    out.close(conn);
+                }
                 if self.ends {
                     out.exit(Exit::Done);
                 }
             }
+            Event::Heard { .. } => self.heard += 1,
             Event::Closed { .. } => self.closed += 1,
             _ => {}
         }
@@ -81,4 +88,26 @@ fn strangers_do_not_keep_it_from_ending() {
     reactor.run(&mut closer).unwrap();
     assert_eq!(closer.opened, 1, "nobody comes in after the end");
     strangers.join().unwrap();
+}
+
+#[test]
+fn an_end_is_noticed_together_with_the_last_bytes_and_after_them() {
+    for is_together in [true, false] {
+        let (mut reactor, address) = listening();
+        let mut peer = std::net::TcpStream::connect(address).unwrap();
+        peer.write_all(&opening(Side::Head)).unwrap();
+        let mut peer = Some(peer).filter(|_| !is_together);
+        let mut closer = Closer {
+            listens: true,
+            ..Closer::default()
+        };
+        while closer.closed == 0 {
+            reactor.turn(&mut closer).unwrap();
+            if closer.heard > 0 {
+                peer = None;
+            }
+        }
+        assert_eq!((closer.opened, closer.heard, closer.closed), (1, 1, 1));
+        drop(peer);
+    }
 }
