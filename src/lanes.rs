@@ -5,7 +5,8 @@
 //! taken is in its [`Slot`]. What it is not: threads or locks; the pool keeps both under its own,
 //! the simulator runs them as they are.
 //!
-//! Invariants: a lane's attempts are taken in the order in which they came; nothing is taken from a
+//! Invariants: a lane's attempts are taken in the order in which they came, but for those that a
+//! thread gave back unstarted, which come first; nothing is taken from a
 //! lane that is paused or has [`FINISHED_BYTES_MAX`] waiting to be taken, so that outputs of a
 //! session are bounded however fast its kernel and however slow its head.
 
@@ -295,7 +296,8 @@ mod tests {
         let mut slot = Slot::default();
         lanes.take(1, &mut slot).unwrap();
         begin(&mut slot).unwrap();
-        slot.end(Status::Done, &mut vec![0; output_bytes], Time::ZERO + run);
+        let fill = |output: &mut Payload| output.set(&vec![0; output_bytes]);
+        slot.end(Status::Done, fill, Time::ZERO + run);
         lanes.collect(&mut slot, &mut Vec::new());
     }
 

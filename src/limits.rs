@@ -65,7 +65,8 @@ pub const REPLAY_RECORDS: u64 = 4096;
 pub const FORMER_WORKERS_MAX: usize = 1024;
 
 /// Bytes of large buffers that a thread keeps for their next use: a few frames of the default size.
-pub const SPARE_BYTES_MAX: usize = 8 << 20;
+/// (Every bound on payloads counts their bytes; a large one may own up to twice as many.)
+pub const SPARE_BYTES_MAX: usize = 4 << 20;
 /// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 2 << 20;
 /// Size of the one read buffer that all connections of a reactor share.

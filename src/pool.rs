@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use crate::buffer::Buffer;
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Check, Job, Lanes, Slot};
-use crate::limits::CHUNK_TIME;
+use crate::limits::{CHUNK_TIME, PAYLOAD_BYTES_MAX};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::Time;
@@ -225,10 +226,18 @@ impl Shared {
             while next.is_some() {
                 output.clear();
                 let status = run(&*kernel, &input, &thread.stop, &mut output);
+                // Large ones change hands before the lock is taken, small ones are written in place.
+                input.clear();
+                let large =
+                    (output.len() >= Buffer::LARGE_BYTES).then(|| Payload::take(&mut output));
+                let fill = |place: &mut Payload| match large {
+                    Some(large) => *place = large,
+                    None => place.set(&output),
+                };
                 // One clock reading serves as this end and the next beginning.
                 let now = self.time(Instant::now());
                 let mut slot = thread.slot();
-                slot.end(status, &mut output, now);
+                slot.end(status, fill, now);
                 thread.stop.set(false);
                 // The rest of a chunk that takes longer than expected is for whoever comes next.
                 next = match now.since(begun) < CHUNK_TIME {
@@ -358,7 +367,15 @@ impl Shared {
 fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Status {
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let (status, error) = match result {
-        Ok(Ok(())) => return Status::Done,
+        Ok(Ok(())) if output.len() <= PAYLOAD_BYTES_MAX => return Status::Done,
+        Ok(Ok(())) => {
+            let error = format!(
+                "its output of {} bytes is longer than any may be",
+                output.len()
+            );
+            *output = Vec::new();
+            (Status::Failed, error)
+        }
         Ok(Err(KernelError::Failed(error))) => (Status::Failed, error),
         Ok(Err(KernelError::Host(error))) => (Status::Returned, error),
         Err(panic) => {

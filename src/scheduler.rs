@@ -455,9 +455,20 @@ impl Scheduler {
         self.cancel_twin(task);
     }
 
-    /// Drops from the worker's list, which is full, what is no longer in flight there, and lets it
-    /// grow only if that was little. So its length stays within a few times what was ever in flight
-    /// there at once, and an answer need not look for its place in it.
+    /// Shortens the lists of what workers were sent where they are mostly what was answered since:
+    /// before they are walked.
+    pub fn prune_long(&mut self) {
+        for worker in 0..self.seats.len() as u32 {
+            let seat = &self.seats[worker as usize];
+            if seat.sent.len() > 2 * seat.tasks as usize + 64 {
+                self.prune(worker);
+            }
+        }
+    }
+
+    /// Drops from the worker's list, which is full or long, what is no longer in flight there, and
+    /// lets it grow only if that was little. So its length stays within a few times what was ever in
+    /// flight there at once, and an answer need not look for its place in it.
     #[cold]
     fn prune(&mut self, worker: u32) {
         let sent = &mut self.seats[worker as usize].sent;

@@ -47,7 +47,7 @@ impl Outbox {
     /// Adds a chunk with room for `bytes`.
     #[cold]
     fn add_chunk(&mut self, bytes: usize) {
-        let mut chunk = Vec::from(Buffer::with_room(bytes));
+        let mut chunk = Vec::from(Buffer::with_room(bytes.max(Outbox::CHUNK_BYTES)));
         chunk.clear();
         if self.is_empty() {
             self.chunks.clear();

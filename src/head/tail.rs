@@ -45,6 +45,7 @@ impl<W: Workload> Head<W> {
         if !self.config.duplicates || is_alone || is_more_to_send || counts.in_flight == 0 {
             return;
         }
+        self.scheduler.prune_long();
         let probe_at = self.probe(now, out);
         self.recall(now, out);
         let late_at = self.duplicate_late(now, out);

@@ -109,16 +109,15 @@ impl Slot {
         Some(job.attempt)
     }
 
-    /// The kernel has returned; what, may not count any more. Takes the bytes out of `output`, as
-    /// [`Payload::take`] does.
+    /// The kernel has returned; what, may not count any more. `fill` writes the output where it stays.
     #[inline(always)]
-    pub fn end(&mut self, status: Status, output: &mut Vec<u8>, now: Time) {
+    pub fn end(&mut self, status: Status, fill: impl FnOnce(&mut Payload), now: Time) {
         let State::Running(running) = &self.state else {
             return;
         };
-        let status = match (running.is_cancelled, running.limit) {
-            (false, Limit::None | Limit::Until(_)) => status,
-            (is_cancelled, _) => self.overrule(is_cancelled, output),
+        let (status, reason) = match (running.is_cancelled, running.limit) {
+            (false, Limit::None | Limit::Until(_)) => (status, None),
+            (is_cancelled, _) => self.overrule(is_cancelled),
         };
         let run_us = now.since(running.since).as_micros();
         let done = Completion {
@@ -131,27 +130,25 @@ impl Slot {
         };
         self.state = State::Free;
         self.run_us += u64::from(done.run_us);
-        self.output_bytes += output.len();
         self.done.push(done);
         let done = self.done.last_mut().expect("it was just added");
-        done.output.set_from(output);
+        match reason {
+            None => fill(&mut done.output),
+            Some(reason) => done.output.set(reason.as_bytes()),
+        }
+        self.output_bytes += done.output.len();
     }
 
     /// What is said of an attempt that was stopped, whatever its kernel says.
     #[cold]
-    fn overrule(&self, is_cancelled: bool, output: &mut Vec<u8>) -> Status {
-        output.clear();
+    fn overrule(&self, is_cancelled: bool) -> (Status, Option<String>) {
         match self.timeout {
             Some(timeout) if !is_cancelled => {
                 let seconds = timeout.as_secs_f64();
                 let reason = format!("it ran for longer than --timeout {seconds} s");
-                output.extend_from_slice(reason.as_bytes());
-                Status::TimedOut
+                (Status::TimedOut, Some(reason))
             }
-            _ => {
-                output.extend_from_slice(b"cancelled");
-                Status::Returned
-            }
+            _ => (Status::Returned, Some("cancelled".into())),
         }
     }
 
@@ -210,7 +207,7 @@ impl Slot {
             }
             Limit::Stopping(at) if at <= now => {
                 let attempt = running.attempt;
-                self.end(Status::TimedOut, &mut Vec::new(), now);
+                self.end(Status::TimedOut, |_| {}, now);
                 self.state = State::Hung;
                 Check::Hung(attempt)
             }
@@ -298,7 +295,7 @@ mod tests {
     }
 
     fn end(slot: &mut Slot, ms: u64) {
-        slot.end(Status::Done, &mut Vec::new(), at(ms));
+        slot.end(Status::Done, |_| {}, at(ms));
     }
 
     /// What was answered, and what is in the lane.

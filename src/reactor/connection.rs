@@ -130,7 +130,8 @@ impl Connection {
                 Ok(0) => return ReadResult::End(CloseReason::Peer),
                 Ok(count) => {
                     // Room that is left says what `WouldBlock` would, and whatever comes later, an end
-                    // too, comes with an event of its own.
+                    // too, comes with an event of its own. (Urgent data cuts a read short as well; who
+                    // sends some waits for his own next bytes.)
                     self.readable = self.is_ending || count == target.len();
                     return ReadResult::Bytes(place, count);
                 }

@@ -79,17 +79,14 @@ impl Ring {
     /// Drops the oldest.
     #[inline(always)]
     pub fn drop_front(&mut self) {
-        let slot = self.slot(self.base);
+        let slot = self.leave_front();
         self.slots[slot].end();
-        self.advance();
     }
 
     /// Takes out the oldest.
     pub fn pop_front(&mut self) -> Entry {
-        let slot = self.slot(self.base);
-        let front = std::mem::replace(&mut self.slots[slot], Entry::delivered());
-        self.advance();
-        front
+        let slot = self.leave_front();
+        std::mem::replace(&mut self.slots[slot], Entry::delivered())
     }
 
     /// All of them, the oldest first.
@@ -98,9 +95,12 @@ impl Ring {
     }
 
     #[inline(always)]
-    fn advance(&mut self) {
+    /// The slot of the oldest, which is no task's any more.
+    fn leave_front(&mut self) -> usize {
         assert!(self.base < self.end, "there is a front");
+        let slot = self.slot(self.base);
         self.base += 1;
+        slot
     }
 
     #[inline(always)]

@@ -48,7 +48,7 @@ pub(super) struct Orphan {
 }
 
 impl Seat {
-    /// The list of what was sent is.
+    /// Whether the list of what was sent has no room for one more.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.sent.len() == self.sent.capacity()

@@ -183,7 +183,7 @@ impl Table {
         self.get(task).is_some_and(|entry| entry.is_at(worker))
     }
 
-    /// Moves an open task to another state, except that of having an answer.
+    /// Moves an open task to another state.
     #[inline(always)]
     pub fn set_state(&mut self, task: u64, state: State) -> &mut Entry {
         let entry = find(&mut self.ring, &mut self.order, task);
@@ -205,28 +205,18 @@ impl Table {
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     #[inline(always)]
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
-        let entry = find(&mut self.ring, &mut self.order, task);
-        let entry = entry.expect("the task is open");
+        let entry = self.get(task).expect("the task is open");
         let given = Given {
             worker,
             status,
             losses: entry.blame.losses(),
             times,
         };
-        let state = match &mut self.journal {
+        let state = match self.journal {
             None => State::Answered(given),
-            Some(journal) => {
-                let input_hash = input_hash(&entry.payload);
-                journal
-                    .unrecorded
-                    .push_back(Unrecorded { task, input_hash });
-                State::Recording(given)
-            }
+            Some(_) => self.note_unrecorded(task, given),
         };
-        self.counts.shift(entry, state);
-        self.held_bytes = self.held_bytes - entry.payload.len() + output.len();
-        entry.payload.set(output);
-        self.queue(task, state);
+        self.give(task, state, output);
     }
 
     /// Gives a ready task the outcome that the journal has of it.
@@ -240,12 +230,27 @@ impl Table {
                 run_us: outcome.run_us,
             },
         });
-        let entry = find(&mut self.ring, &mut self.order, outcome.task);
-        let entry = entry.expect("the task is open");
-        self.counts.shift(entry, state);
-        self.held_bytes = self.held_bytes - entry.payload.len() + outcome.output.len();
-        entry.payload.set(outcome.output);
-        self.queue(outcome.task, state);
+        self.give(outcome.task, state, outcome.output);
+    }
+
+    /// The outcome of an open task waits for the journal.
+    fn note_unrecorded(&mut self, task: u64, given: Given) -> State {
+        let entry = self.get(task).expect("the task is open");
+        let input_hash = input_hash(&entry.payload);
+        let journal = self.journal.as_mut().expect("there is a journal");
+        let unrecorded = Unrecorded { task, input_hash };
+        journal.unrecorded.push_back(unrecorded);
+        State::Recording(given)
+    }
+
+    /// Puts the output in the place of the input.
+    #[inline(always)]
+    fn give(&mut self, task: u64, state: State, output: &[u8]) {
+        let entry = self.set_state(task, state);
+        let input_bytes = entry.payload.len();
+        entry.payload.set(output);
+        self.held_bytes = self.held_bytes - input_bytes + output.len();
+        self.queue(task, state);
     }
 
     /// What is answered may be delivered; out of order as it comes.

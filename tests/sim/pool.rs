@@ -286,10 +286,11 @@ impl Pool {
     /// A kernel has returned, if it is still there; says whether the thread has taken all it may.
     pub fn end(&mut self, index: usize, serial: u64, world: &mut World) -> bool {
         let thread = &mut self.threads[index];
-        let Some(mut run) = thread.run.take_if(|run| run.serial == serial) else {
+        let Some(run) = thread.run.take_if(|run| run.serial == serial) else {
             return false;
         };
-        thread.slot.end(run.status, &mut run.output, world.now);
+        let fill = |output: &mut Payload| output.set(&run.output);
+        thread.slot.end(run.status, fill, world.now);
         let is_long = world.now.since(thread.since) >= CHUNK_TIME;
         if !is_long && self.begin(index, world) {
             return false;
