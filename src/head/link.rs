@@ -83,6 +83,8 @@ pub(super) struct Session {
     /// It was last asked then to hand an attempt back.
     pub recalled_at: Time,
     slots: u16,
+    /// As it said when it greeted; fewer compute while a kernel does not end.
+    slots_max: u16,
     credit_bytes: u32,
 }
 
@@ -160,6 +162,11 @@ impl Link {
     pub fn loss<'a>(&self, cause: &'a str) -> Loss<'a> {
         match self.session() {
             Some(session) if session.is_draining => Loss::Planned,
+            // A kernel that did not end there may have killed it, though its attempt was answered:
+            // nobody else is certainly to blame.
+            Some(session) if session.slots < session.slots_max => {
+                Loss::Unplanned { slots: 0, cause }
+            }
             _ => Loss::Unplanned {
                 slots: u32::from(self.slots),
                 cause,
@@ -235,6 +242,7 @@ impl Session {
             is_draining: false,
             unsent_bytes,
             has_lost_slots: false,
+            slots_max: slots,
             probed_at: None,
             recalled_at: now,
             slots,
