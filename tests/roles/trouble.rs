@@ -17,6 +17,16 @@ type Head = teamster::head::Head<Job>;
 
 /// A head with workers of one slot each, all greeted, that hold what they get; nothing is read yet.
 fn greeted(workers: u32, count: u64, change: impl FnOnce(&mut HeadConfig)) -> Bench<Head> {
+    greeted_with(1, workers, count, change)
+}
+
+/// The same with so many slots each.
+fn greeted_with(
+    slots: u16,
+    workers: u32,
+    count: u64,
+    change: impl FnOnce(&mut HeadConfig),
+) -> Bench<Head> {
     let names = (0..workers).map(|index| format!("w{index}")).collect();
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = 8192;
@@ -30,7 +40,7 @@ fn greeted(workers: u32, count: u64, change: impl FnOnce(&mut HeadConfig)) -> Be
     bench.turn();
     for dial in 0..workers {
         opened(&mut bench, dial);
-        bench.hear(conn(dial), welcome(1, 1));
+        bench.hear(conn(dial), welcome(slots, slots.into()));
     }
     bench.turn();
     bench.take();
@@ -97,6 +107,22 @@ fn a_task_is_given_up_at_its_last_loss() {
             }
         }
         assert_eq!(said(&mut bench, "exit"), ["exit Failed"]);
+    }
+}
+
+#[test]
+fn a_kernel_that_hangs_may_be_what_kills_its_worker() {
+    for hangs in [false, true] {
+        let mut bench = greeted_with(2, 1, 2, |config| config.attempts_max = 1);
+        bench.hear(conn(0), failed(0, 1, Status::TimedOut, 1_000_000));
+        if hangs {
+            bench.hear(conn(0), Frame::Slots { slots: 1 });
+        }
+        bench.turn();
+        close(&mut bench, conn(0));
+        let counts = bench.role.scheduler().counts();
+        assert_eq!(counts.ready, usize::from(hangs), "else it was task 1");
+        bench.take();
     }
 }
 
