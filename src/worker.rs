@@ -109,13 +109,6 @@ impl Worker {
     }
 
     fn opened(&mut self, conn: ConnId, peer: &str, now: Time, out: &mut impl Sink) {
-        let busy = if self.ending.is_some() {
-            Some("it is about to end".to_owned())
-        } else if self.sessions.count() >= CONNECTIONS_MAX {
-            Some(format!("it serves {CONNECTIONS_MAX} connections already"))
-        } else {
-            None
-        };
         let until = now + GREETING_TIMEOUT;
         let session = Session {
             peer: peer.to_owned(),
@@ -129,10 +122,43 @@ impl Worker {
         };
         self.sessions.insert(conn, session);
         self.timers.set(Timer::Session(conn), until);
-        if let Some(reason) = busy {
-            let refusal = Refusal::Busy;
-            self.refuse(conn, &Refused { refusal, reason }, out);
+        if self.ending.is_some() {
+            self.refuse(conn, &Refused::busy("it is about to end".into()), out);
         }
+    }
+
+    /// A head has proven itself, and is served if there is room. Those that have not take no room
+    /// here: how many of them there are is the driver's to bound.
+    fn greeted(
+        &mut self,
+        conn: ConnId,
+        payload_max: u32,
+        now: Time,
+        out: &mut impl Sink,
+    ) -> Result<(), Refused> {
+        let sessions = self.sessions.iter_mut();
+        if sessions.filter(|(_, s)| s.is_proven()).count() >= CONNECTIONS_MAX {
+            return Err(Refused::busy(format!(
+                "it serves {CONNECTIONS_MAX} connections already"
+            )));
+        }
+        let session = self.sessions.get_mut(conn).expect("its frame was for it");
+        let ours = self.config.payload_bytes_max;
+        session.phase = Phase::Welcomed {
+            payload_bytes_max: ours.min(payload_max as usize),
+        };
+        session.silence = Silence::new(now);
+        self.timers.set(Timer::Session(conn), session.deadline());
+        let welcome = Frame::Welcome {
+            slots: self.slots,
+            credit_tasks: self.config.credit_tasks,
+            credit_bytes: self.config.credit_bytes,
+            payload_max: ours as u32,
+            incarnation: self.config.incarnation,
+            release: env!("CARGO_PKG_VERSION"),
+        };
+        session.send(conn, welcome, out);
+        Ok(())
     }
 
     fn frame(
@@ -154,22 +180,7 @@ impl Worker {
                 },
             ) => {
                 debug!("head {} runs release {release}", session.peer);
-                let ours = self.config.payload_bytes_max;
-                session.phase = Phase::Welcomed {
-                    payload_bytes_max: ours.min(payload_max as usize),
-                };
-                session.silence = Silence::new(now);
-                self.timers.set(Timer::Session(conn), session.deadline());
-                let welcome = Frame::Welcome {
-                    slots: self.slots,
-                    credit_tasks: self.config.credit_tasks,
-                    credit_bytes: self.config.credit_bytes,
-                    payload_max: ours as u32,
-                    incarnation: self.config.incarnation,
-                    release: env!("CARGO_PKG_VERSION"),
-                };
-                session.send(conn, welcome, out);
-                Ok(())
+                self.greeted(conn, payload_max, now, out)
             }
             (
                 &Phase::Welcomed { payload_bytes_max },
@@ -374,7 +385,7 @@ impl Worker {
         let mut held = 0;
         for (conn, session) in self.sessions.iter_mut() {
             held += session.tasks;
-            if !matches!(session.phase, Phase::Greeting { .. }) {
+            if session.is_proven() {
                 session.send(conn, Frame::Drain, out);
             }
             if matches!(session.phase, Phase::Working { .. }) {
@@ -411,7 +422,7 @@ impl Worker {
             return self.drain(Exit::Failed, now, out);
         }
         for (conn, session) in self.sessions.iter_mut() {
-            if !matches!(session.phase, Phase::Greeting { .. }) {
+            if session.is_proven() {
                 session.send(conn, Frame::Slots { slots: count }, out);
             }
         }

@@ -9,7 +9,7 @@
 mod common;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -284,7 +284,7 @@ fn a_peer_that_asks_and_never_reads() {
 }
 
 #[test]
-fn out_of_descriptors_it_pauses_and_recovers() {
+fn out_of_descriptors_strangers_make_room_and_heads_are_told() {
     let script = format!(
         "ulimit -n 16; exec {} -l 127.0.0.1:0 -s 1",
         env!("CARGO_BIN_EXE_worker")
@@ -296,13 +296,26 @@ fn out_of_descriptors_it_pauses_and_recovers() {
     let crowd: Vec<TcpStream> = (0..20)
         .map(|_| TcpStream::connect(&worker.address).unwrap())
         .collect();
-    worker.says("cannot accept connections for now: Too many open files");
-    let seen = head.out.all().len();
-    head.out.wait_for(&format!("{} -> ", seen + 20));
-    drop(crowd);
+    worker.says("no room for more connections (Too many open files)");
     let args = format!("-w {} square --count 20 --work-ms 0", worker.address);
     assert_eq!(run_head(&args).expect(0).text(), squares(20));
+    // Heads do not make room for one another, and the one too many is not left waiting.
+    let mut heads = Vec::new();
+    let full = loop {
+        let mut client = Client::opened(&worker.address);
+        client.frame(HELLO);
+        let mut welcome = [0; 16];
+        match client.0.read_exact(&mut welcome) {
+            Ok(()) => heads.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_ne!(full.kind(), ErrorKind::WouldBlock, "no answer");
+    worker.says("turned away: there is no room for it");
+    drop((crowd, heads));
+    assert_eq!(run_head(&args).expect(0).text(), squares(20));
     assert!(head.process.err.all().is_empty());
+    assert_eq!(worker.process.err.count("no room for more"), 1);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Connections that others open.
 //!
-//! What it is: the part of the reactor that listens. What it is not: a judge of who may stay; that is
-//! the role's.
+//! What it is: the part of the reactor that listens, and the limits at its door: who has yet to prove
+//! itself makes room for who comes later. What it is not: a judge of what proves a peer, or of who may
+//! stay; those are the decoder's and the role's.
 //!
-//! Invariant: running out of descriptors is a pause, never an end, and never a spin.
+//! Invariants: a connection that is proven is never closed to make room. Whoever connects is let in or
+//! turned away, not left waiting, as long as one descriptor is left; running out of the last is a
+//! pause, never an end, and never a spin.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
@@ -14,8 +18,8 @@ use mio::net::{TcpListener, TcpStream};
 
 use super::connection::{Stage, describe};
 use super::{Deadline, LISTENER, Reactor};
-use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, SOCKETS_MAX};
-use crate::role::Role;
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, SOCKETS_MAX, STARVED_QUIET};
+use crate::role::{CloseReason, Role};
 use crate::time::Time;
 
 #[derive(Debug)]
@@ -24,8 +28,31 @@ pub(super) struct Listener {
     /// Sticky, as a connection's.
     pub readable: bool,
     pub is_paused: bool,
-    /// The user was told why it pauses.
-    pub is_starved: bool,
+    /// A descriptor to let go when there is no other: with it one more connection can be accepted, if
+    /// only to close it or another.
+    reserve: Option<File>,
+    /// When descriptors last ran out.
+    starved_at: Option<Time>,
+}
+
+impl Listener {
+    fn restore_reserve(&mut self) {
+        if self.reserve.is_none() {
+            self.reserve = File::open("/dev/null").ok();
+        }
+    }
+
+    /// Tells the user that descriptors have run out, though not each time.
+    fn say_starved(&mut self, error: &io::Error, now: Time) {
+        let last = self.starved_at.replace(now);
+        if last.is_none_or(|at| now > at + STARVED_QUIET) {
+            warn!(
+                "no room for more connections ({}): those that have not greeted are closed for new \
+                 ones; `ulimit -n` says how many files may be open",
+                describe(error)
+            );
+        }
+    }
 }
 
 impl Reactor {
@@ -42,44 +69,75 @@ impl Reactor {
             socket,
             readable: true,
             is_paused: false,
-            is_starved: false,
+            reserve: None,
+            starved_at: None,
         });
         Ok(address)
     }
 
-    /// Accepts what waits, within the turn's budget and while there is room.
+    /// Accepts what waits, within the turn's budget.
     pub(super) fn accept(&mut self, role: &mut impl Role, now: Time) {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for count in 0..ACCEPTS_PER_TURN {
             let Some(listener) = &mut self.listener else {
                 return;
             };
-            if !listener.readable || listener.is_paused || self.conns.len() >= SOCKETS_MAX {
+            if !listener.readable || listener.is_paused {
                 return;
             }
+            if count == 0 {
+                // Not again in this turn: what was let go for a connection is for that.
+                listener.restore_reserve();
+            }
             match listener.socket.accept() {
-                Ok((stream, peer)) => {
-                    listener.is_starved = false;
-                    // A connection that breaks right here was none.
-                    if let Err(error) = self.open_accepted(stream, peer, role, now) {
-                        debug!("connection from {peer} broke at once: {error}");
-                    }
-                }
+                Ok((stream, peer)) => self.admit(stream, peer, role, now),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => listener.readable = false,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
-                        // Out of descriptors or memory. The connection stays in the backlog, and no
-                        // new edge will tell of it.
-                        if !std::mem::replace(&mut listener.is_starved, true) {
-                            warn!("cannot accept connections for now: {}", describe(&error));
+                        // Out of descriptors or memory. Without the reserve the next try may succeed.
+                        listener.say_starved(&error, now);
+                        if listener.reserve.take().is_some() {
+                            continue;
                         }
-                        listener.is_paused = true;
-                        self.timers.set(Deadline::Accept, now + ACCEPT_PAUSE);
+                        // The connection stays in the backlog, and no new edge will tell of it;
+                        // but the end of this turn may free a descriptor.
+                        if self.doomed.is_empty() {
+                            listener.is_paused = true;
+                            self.timers.set(Deadline::Accept, now + ACCEPT_PAUSE);
+                        }
+                        return;
                     }
                 },
             }
         }
         self.is_busy = true;
+    }
+
+    /// Lets a connection in if there is room, or can be made.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, role: &mut impl Role, now: Time) {
+        let has_reserve = self.listener.as_ref().is_some_and(|l| l.reserve.is_some());
+        let has_room = has_reserve && self.conns.len() - self.doomed.len() < SOCKETS_MAX;
+        if !has_room && !self.doom_oldest_unproven() {
+            warn!("connection from {peer} turned away: there is no room for it");
+            return;
+        }
+        // A connection that breaks right here was none.
+        if let Err(error) = self.open_accepted(stream, peer, role, now) {
+            debug!("connection from {peer} broke at once: {error}");
+        }
+    }
+
+    /// Makes room; false if all who are there have proven themselves. The oldest has had the most time
+    /// to, and a head needs little.
+    fn doom_oldest_unproven(&mut self) -> bool {
+        let conns = self.conns.iter();
+        let unproven = conns.filter(|(_, c)| !c.is_proven() && !matches!(c.stage, Stage::Doomed));
+        let Some((slot, _)) = unproven.min_by_key(|(_, c)| c.generation) else {
+            return false;
+        };
+        let reason = "it had not greeted yet and made room for a newer one".to_owned();
+        self.doom(slot, Some(CloseReason::Broken(reason)));
+        true
     }
 
     fn open_accepted(

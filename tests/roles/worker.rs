@@ -279,13 +279,27 @@ fn one_connection_too_many_is_told_that_it_is_busy() {
     let mut bench = worker();
     for slot in 0..CONNECTIONS_MAX as u32 {
         opened(&mut bench, slot);
+        bench.hear(conn(slot), HELLO);
+        bench.expect(&[&format!("{slot}: Welcome 2 3 100 1048576")]);
     }
-    bench.expect(&[]);
     opened(&mut bench, CONNECTIONS_MAX as u32);
+    bench.expect(&[]);
+    bench.hear(conn(CONNECTIONS_MAX as u32), HELLO);
     bench.expect(&[
         "64: Refuse Busy: it serves 64 connections already",
         "64: close",
     ]);
+}
+
+#[test]
+fn who_has_not_greeted_takes_no_heads_place() {
+    let mut bench = worker();
+    let head = 2 * CONNECTIONS_MAX as u32;
+    for slot in 0..=head {
+        opened(&mut bench, slot);
+    }
+    bench.hear(conn(head), HELLO);
+    bench.expect(&[&format!("{head}: Welcome 2 3 100 1048576")]);
 }
 
 #[test]
