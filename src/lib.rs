@@ -17,6 +17,7 @@ pub mod lanes;
 pub mod limits;
 pub mod mailbox;
 pub mod messages;
+pub mod network;
 pub mod options;
 pub mod output;
 pub mod payload;

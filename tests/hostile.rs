@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::net::{Client, HELLO};
-use common::{Run, Worker, run_head, squares, until};
+use common::{Run, Worker, run_head, squares, until, worker};
 use teamster::frame::{Frame, PROTOCOL_VERSION, Side, opening};
 use teamster::limits::PROGRESS_TIMEOUT;
 use teamster::rng::SplitMix64;
@@ -281,6 +281,19 @@ fn a_peer_that_asks_and_never_reads() {
         client.send(&pings);
     }
     target.undisturbed(2 * SLACK_KIB);
+}
+
+#[test]
+fn whom_allow_does_not_name_is_closed_unheard() {
+    let start = |networks| Worker::listening(&mut worker(&format!("-l 127.0.0.1:0 {networks}")));
+    let closed = start("--allow 10.0.0.0/8 --allow ::1");
+    let sent = Client::opened(&closed.address).until_closed();
+    assert_eq!(sent, [], "not even an opening");
+    closed.says("turned away: --allow does not name it");
+
+    let open = start("--allow 10.0.0.0/8 --allow 127.0.0.0/8");
+    let args = format!("-w {} square --count 20 --work-ms 0", open.address);
+    assert_eq!(run_head(&args).expect(0).text(), squares(20));
 }
 
 #[test]

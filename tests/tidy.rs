@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth",
+        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "network",
     ],
     &["lanes", "scheduler", "journal", "format", "messages"],
     &[

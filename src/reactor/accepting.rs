@@ -19,6 +19,7 @@ use mio::net::{TcpListener, TcpStream};
 use super::connection::{Stage, describe};
 use super::{Deadline, LISTENER, Reactor};
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, SOCKETS_MAX, STARVED_QUIET};
+use crate::network::Network;
 use crate::role::{CloseReason, Role};
 use crate::time::Time;
 
@@ -28,6 +29,8 @@ pub(super) struct Listener {
     /// Sticky, as a connection's.
     pub readable: bool,
     pub is_paused: bool,
+    /// Who may connect; everyone if it names nobody.
+    allowed: Vec<Network>,
     /// A descriptor to let go when there is no other: with it one more connection can be accepted, if
     /// only to close it or another.
     reserve: Option<File>,
@@ -36,6 +39,10 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    fn allows(&self, peer: SocketAddr) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|n| n.contains(peer.ip()))
+    }
+
     fn restore_reserve(&mut self) {
         if self.reserve.is_none() {
             self.reserve = File::open("/dev/null").ok();
@@ -56,11 +63,24 @@ impl Listener {
 }
 
 impl Reactor {
-    /// Accepts connections on `address`; returns the address with its real port.
+    /// Accepts connections on `address`, from everyone; returns the address with its real port.
     ///
     /// # Errors
     /// If it cannot be bound.
     pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        self.listen_for(address, &[])
+    }
+
+    /// Accepts connections on `address` from the networks `allowed`, or from everyone if there are
+    /// none; returns the address with its real port.
+    ///
+    /// # Errors
+    /// If it cannot be bound.
+    pub fn listen_for(
+        &mut self,
+        address: SocketAddr,
+        allowed: &[Network],
+    ) -> io::Result<SocketAddr> {
         let mut socket = TcpListener::bind(address)?;
         let registry = self.poll.registry();
         registry.register(&mut socket, LISTENER, Interest::READABLE)?;
@@ -69,6 +89,7 @@ impl Reactor {
             socket,
             readable: true,
             is_paused: false,
+            allowed: allowed.to_vec(),
             reserve: None,
             starved_at: None,
         });
@@ -115,8 +136,13 @@ impl Reactor {
 
     /// Lets a connection in if there is room, or can be made.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, role: &mut impl Role, now: Time) {
-        let has_reserve = self.listener.as_ref().is_some_and(|l| l.reserve.is_some());
-        let has_room = has_reserve && self.conns.len() - self.doomed.len() < SOCKETS_MAX;
+        let listener = self.listener.as_ref().expect("it has just accepted");
+        if !listener.allows(peer) {
+            warn!("connection from {peer} turned away: --allow does not name it");
+            return;
+        }
+        let has_descriptor = listener.reserve.is_some();
+        let has_room = has_descriptor && self.conns.len() - self.doomed.len() < SOCKETS_MAX;
         if !has_room && !self.doom_oldest_unproven() {
             warn!("connection from {peer} turned away: there is no room for it");
             return;
