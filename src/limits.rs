@@ -113,6 +113,11 @@ pub const ASIDE_MAX: Duration = Duration::from_secs(300);
 /// How long a worker that was told to end lets its kernels run (`--grace`).
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Lines about connections that came to nothing before they greeted: so many at once ...
+pub const STRANGER_LINES_MAX: u32 = 20;
+/// ... and then one per so long, the one that says how many were left out included. That is less than
+/// 1 MiB a day, whoever scans the port.
+pub const STRANGER_LINES_INTERVAL: Duration = Duration::from_secs(10);
 /// So long after the start no worker that was not heard from yet keeps the others from getting tasks
 /// ahead.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);

@@ -1,11 +1,11 @@
 //! Connections that others open.
 //!
-//! What it is: the part of the reactor that listens, and the limits at its door: who has yet to prove
-//! itself makes room for who comes later. What it is not: a judge of what proves a peer, or of who may
-//! stay; those are the decoder's and the role's.
+//! What it is: the part of the reactor that listens, and the limits at its door: who has yet to
+//! prove itself makes room for who comes later. What it is not: a judge of what proves a peer, or of
+//! who may stay; those are the decoder's and the role's.
 //!
-//! Invariants: a connection that is proven is never closed to make room. Whoever connects is let in or
-//! turned away, not left waiting, as long as one descriptor is left; running out of the last is a
+//! Invariants: a connection that is proven is never closed to make room. Whoever connects is let in
+//! or turned away, not left waiting, as long as one descriptor is left; running out of the last is a
 //! pause, never an end, and never a spin.
 
 use std::fs::File;
@@ -18,7 +18,11 @@ use mio::net::{TcpListener, TcpStream};
 
 use super::connection::{Stage, describe};
 use super::{Deadline, LISTENER, Reactor};
-use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, SOCKETS_MAX, STARVED_QUIET};
+use crate::limiter::RateLimiter;
+use crate::limits::{
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN, SOCKETS_MAX, STARVED_QUIET, STRANGER_LINES_INTERVAL,
+    STRANGER_LINES_MAX,
+};
 use crate::network::Network;
 use crate::role::{CloseReason, Role};
 use crate::time::Time;
@@ -31,11 +35,13 @@ pub(super) struct Listener {
     pub is_paused: bool,
     /// Who may connect; everyone if it names nobody.
     allowed: Vec<Network>,
-    /// A descriptor to let go when there is no other: with it one more connection can be accepted, if
-    /// only to close it or another.
+    /// A descriptor to let go when there is no other: with it one more connection can be accepted,
+    /// if only to close it or another.
     reserve: Option<File>,
     /// When descriptors last ran out.
     starved_at: Option<Time>,
+    /// What is said of those that are turned away.
+    turned_away: RateLimiter,
 }
 
 impl Listener {
@@ -92,6 +98,7 @@ impl Reactor {
             allowed: allowed.to_vec(),
             reserve: None,
             starved_at: None,
+            turned_away: RateLimiter::new(STRANGER_LINES_MAX, STRANGER_LINES_INTERVAL),
         });
         Ok(address)
     }
@@ -138,18 +145,32 @@ impl Reactor {
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, role: &mut impl Role, now: Time) {
         let listener = self.listener.as_ref().expect("it has just accepted");
         if !listener.allows(peer) {
-            warn!("connection from {peer} turned away: --allow does not name it");
-            return;
+            return self.say_turned_away(peer, "--allow does not name it", now);
         }
         let has_descriptor = listener.reserve.is_some();
         let has_room = has_descriptor && self.conns.len() - self.doomed.len() < SOCKETS_MAX;
         if !has_room && !self.doom_oldest_unproven() {
-            warn!("connection from {peer} turned away: there is no room for it");
-            return;
+            return self.say_turned_away(peer, "there is no room for it", now);
         }
         // A connection that breaks right here was none.
         if let Err(error) = self.open_accepted(stream, peer, role, now) {
             debug!("connection from {peer} broke at once: {error}");
+        }
+    }
+
+    fn say_turned_away(&mut self, peer: SocketAddr, why: &str, now: Time) {
+        let listener = self.listener.as_mut().expect("it has just accepted");
+        match listener.turned_away.admit(now) {
+            Ok(()) => warn!("connection from {peer} turned away: {why}"),
+            Err(until) => self.timers.set(Deadline::LeftOut, until),
+        }
+    }
+
+    /// Makes up for the lines that were left out.
+    pub(super) fn say_left_out(&mut self, now: Time) {
+        if let Some(listener) = &mut self.listener {
+            let (count, seconds) = listener.turned_away.take_left_out(now);
+            warn!("turned away {count} more connections in the last {seconds} s");
         }
     }
 

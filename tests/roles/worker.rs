@@ -10,6 +10,7 @@ use teamster::frame::{Frame, Status};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
+    STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use teamster::payload::Payload;
 use teamster::role::{Attempt, CloseReason, Completion, Event, Role};
@@ -271,6 +272,19 @@ fn who_does_not_greet_is_closed_in_time() {
     opened(&mut bench, 0);
     assert_eq!(bench.sleep(), GREETING_TIMEOUT);
     bench.expect(&["0: close"]);
+    assert_eq!(bench.role.next_deadline(), None);
+}
+
+#[test]
+fn of_many_strangers_the_rest_is_counted_and_said_later() {
+    let mut bench = worker();
+    for slot in 0..=STRANGER_LINES_MAX {
+        assert_eq!(bench.role.next_deadline(), None);
+        opened(&mut bench, slot);
+        let (conn, reason) = (conn(slot), CloseReason::Peer);
+        bench.tell(Event::Closed { conn, reason });
+    }
+    assert_eq!(bench.sleep(), STRANGER_LINES_INTERVAL);
     assert_eq!(bench.role.next_deadline(), None);
 }
 
