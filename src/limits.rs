@@ -39,10 +39,11 @@ pub const FINISHED_BYTES_MAX: usize = 1 << 20;
 pub const STOP_GRACE: Duration = Duration::from_secs(1);
 /// A pool thread takes no more attempts at once than run in this time.
 pub const CHUNK_TIME: Duration = Duration::from_millis(1);
-/// Connections a worker serves at once.
+/// Connections a worker serves at once: those that have greeted.
 pub const CONNECTIONS_MAX: usize = 64;
 
-/// Sockets a worker holds at once, those it is turning away included; at it accepting pauses.
+/// Sockets a worker holds at once. Those that it serves leave as many again to peers that have yet to
+/// greet, or are being turned away; at it the oldest that has not greeted makes room for the next.
 pub const SOCKETS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
@@ -113,6 +114,11 @@ pub const ASIDE_MAX: Duration = Duration::from_secs(300);
 /// How long a worker that was told to end lets its kernels run (`--grace`).
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Lines about connections that came to nothing before they greeted: so many at once ...
+pub const STRANGER_LINES_MAX: u32 = 20;
+/// ... and then one per so long, the one that says how many were left out included. That is less than
+/// 1 MiB a day, whoever scans the port.
+pub const STRANGER_LINES_INTERVAL: Duration = Duration::from_secs(10);
 /// So long after the start no worker that was not heard from yet keeps the others from getting tasks
 /// ahead.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -129,8 +135,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A deadline that is overdue by this was missed because the process did not run.
 pub const STOPPED_AFTER: Duration = Duration::from_secs(1);
-/// How long accepting pauses when the process is out of descriptors.
+/// How long accepting pauses when the process is out of descriptors and nothing can make room.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// That descriptors run out is said again only after so long without it.
+pub const STARVED_QUIET: Duration = Duration::from_secs(60);
 /// Without any usable worker for so long the head gives up (`--give-up`).
 pub const GIVE_UP_DEFAULT: Duration = Duration::from_secs(60);
 

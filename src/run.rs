@@ -406,7 +406,7 @@ fn serve_locally(
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
-    let address = listen(&mut reactor, &options.listen)?;
+    let address = listen(&mut reactor, options)?;
     let slots = u16::try_from(options.slots).expect("the command line allows fewer");
     reactor
         .start_pool(slots)
@@ -428,12 +428,13 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
 }
 
 /// Listens on the first address of the name that can be bound.
-fn listen(reactor: &mut Reactor, address: &Address) -> Result<SocketAddr, Failure> {
+fn listen(reactor: &mut Reactor, options: &WorkerOptions) -> Result<SocketAddr, Failure> {
+    let address = &options.listen;
     let what = format!("cannot listen on {address}");
     let resolved = (&address.host()[..], address.port).to_socket_addrs();
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in resolved.map_err(failure(&what))? {
-        match reactor.listen(candidate) {
+        match reactor.listen_for(candidate, &options.allow) {
             Ok(bound) => return Ok(bound),
             Err(refused) => error = refused,
         }

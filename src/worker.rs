@@ -17,8 +17,10 @@ use log::{debug, error, info, warn};
 use crate::conns::Conns;
 use crate::frame::{Frame, Kind, Refusal, Status};
 use crate::kernel::Kernels;
+use crate::limiter::RateLimiter;
 use crate::limits::{
-    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH,
+    CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
+    OUTBOX_BYTES_HIGH, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
 use crate::silence::{Passed, Silence};
@@ -67,6 +69,8 @@ pub struct Worker {
     slots: u16,
     sessions: Conns<Session>,
     timers: Timers<Timer>,
+    /// What is said of peers that have not greeted.
+    strangers: RateLimiter,
     /// It is about to end, with this.
     ending: Option<Exit>,
     /// And waits for nothing any more.
@@ -82,6 +86,8 @@ enum Timer {
     Session(ConnId),
     /// The end of the time to finish what runs.
     Grace,
+    /// There is room to say how many strangers nothing was said of.
+    LeftOut,
 }
 
 /// Why tasks come back from a worker that is about to end.
@@ -96,6 +102,7 @@ impl Worker {
             config,
             sessions: Conns::new(),
             timers: Timers::new(),
+            strangers: RateLimiter::new(STRANGER_LINES_MAX, STRANGER_LINES_INTERVAL),
             ending: None,
             is_out_of_time: false,
             pongs_due: Vec::new(),
@@ -109,13 +116,6 @@ impl Worker {
     }
 
     fn opened(&mut self, conn: ConnId, peer: &str, now: Time, out: &mut impl Sink) {
-        let busy = if self.ending.is_some() {
-            Some("it is about to end".to_owned())
-        } else if self.sessions.count() >= CONNECTIONS_MAX {
-            Some(format!("it serves {CONNECTIONS_MAX} connections already"))
-        } else {
-            None
-        };
         let until = now + GREETING_TIMEOUT;
         let session = Session {
             peer: peer.to_owned(),
@@ -129,10 +129,43 @@ impl Worker {
         };
         self.sessions.insert(conn, session);
         self.timers.set(Timer::Session(conn), until);
-        if let Some(reason) = busy {
-            let refusal = Refusal::Busy;
-            self.refuse(conn, &Refused { refusal, reason }, out);
+        if self.ending.is_some() {
+            self.refuse(conn, &Refused::busy("it is about to end".into()), now, out);
         }
+    }
+
+    /// A head has proven itself, and is served if there is room. Those that have not take no room
+    /// here: how many of them there are is the driver's to bound.
+    fn greeted(
+        &mut self,
+        conn: ConnId,
+        payload_max: u32,
+        now: Time,
+        out: &mut impl Sink,
+    ) -> Result<(), Refused> {
+        let sessions = self.sessions.iter_mut();
+        if sessions.filter(|(_, s)| s.is_proven()).count() >= CONNECTIONS_MAX {
+            return Err(Refused::busy(format!(
+                "it serves {CONNECTIONS_MAX} connections already"
+            )));
+        }
+        let session = self.sessions.get_mut(conn).expect("its frame was for it");
+        let ours = self.config.payload_bytes_max;
+        session.phase = Phase::Welcomed {
+            payload_bytes_max: ours.min(payload_max as usize),
+        };
+        session.silence = Silence::new(now);
+        self.timers.set(Timer::Session(conn), session.deadline());
+        let welcome = Frame::Welcome {
+            slots: self.slots,
+            credit_tasks: self.config.credit_tasks,
+            credit_bytes: self.config.credit_bytes,
+            payload_max: ours as u32,
+            incarnation: self.config.incarnation,
+            release: env!("CARGO_PKG_VERSION"),
+        };
+        session.send(conn, welcome, out);
+        Ok(())
     }
 
     fn frame(
@@ -154,22 +187,7 @@ impl Worker {
                 },
             ) => {
                 debug!("head {} runs release {release}", session.peer);
-                let ours = self.config.payload_bytes_max;
-                session.phase = Phase::Welcomed {
-                    payload_bytes_max: ours.min(payload_max as usize),
-                };
-                session.silence = Silence::new(now);
-                self.timers.set(Timer::Session(conn), session.deadline());
-                let welcome = Frame::Welcome {
-                    slots: self.slots,
-                    credit_tasks: self.config.credit_tasks,
-                    credit_bytes: self.config.credit_bytes,
-                    payload_max: ours as u32,
-                    incarnation: self.config.incarnation,
-                    release: env!("CARGO_PKG_VERSION"),
-                };
-                session.send(conn, welcome, out);
-                Ok(())
+                self.greeted(conn, payload_max, now, out)
             }
             (
                 &Phase::Welcomed { payload_bytes_max },
@@ -290,10 +308,26 @@ impl Worker {
         }
     }
 
-    fn closed(&mut self, conn: ConnId, reason: &CloseReason, out: &mut impl Sink) {
+    /// Whether to say how a session has ended. Who has greeted is never left out; the others could
+    /// fill a disk with lines.
+    fn may_say(&mut self, session: &Session, now: Time) -> bool {
+        if session.is_proven() {
+            return true;
+        }
+        let admitted = self.strangers.admit(now);
+        if let Err(until) = admitted {
+            self.timers.set(Timer::LeftOut, until);
+        }
+        admitted.is_ok()
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: &CloseReason, now: Time, out: &mut impl Sink) {
         let Some(session) = self.end(conn, out) else {
             return;
         };
+        if !self.may_say(&session, now) {
+            return;
+        }
         match reason {
             CloseReason::Protocol(_) => warn!("connection from {} closed: {reason}", session.peer),
             _ if session.wanted_tasks() > 0 => warn!(
@@ -305,12 +339,14 @@ impl Worker {
         }
     }
 
-    fn refuse(&mut self, conn: ConnId, refused: &Refused, out: &mut impl Sink) {
+    fn refuse(&mut self, conn: ConnId, refused: &Refused, now: Time, out: &mut impl Sink) {
         let Some(mut session) = self.end(conn, out) else {
             return;
         };
         let Refused { refusal, reason } = refused;
-        warn!("head {} turned away: {reason}", session.peer);
+        if self.may_say(&session, now) {
+            warn!("head {} turned away: {reason}", session.peer);
+        }
         let (refusal, reason) = (*refusal, crate::frame::cut(reason));
         session.send(conn, Frame::Refuse { refusal, reason }, out);
         out.close(conn);
@@ -332,12 +368,14 @@ impl Worker {
         };
         if let Phase::Greeting { until } = session.phase {
             assert!(now >= until, "the timer is the greeting's");
-            warn!(
-                "connection from {} closed: no greeting within {} s",
-                session.peer,
-                GREETING_TIMEOUT.as_secs()
-            );
-            self.end(conn, out);
+            let session = self.end(conn, out).expect("it was just there");
+            if self.may_say(&session, now) {
+                warn!(
+                    "connection from {} closed: no greeting within {} s",
+                    session.peer,
+                    GREETING_TIMEOUT.as_secs()
+                );
+            }
             out.close(conn);
             return;
         }
@@ -374,7 +412,7 @@ impl Worker {
         let mut held = 0;
         for (conn, session) in self.sessions.iter_mut() {
             held += session.tasks;
-            if !matches!(session.phase, Phase::Greeting { .. }) {
+            if session.is_proven() {
                 session.send(conn, Frame::Drain, out);
             }
             if matches!(session.phase, Phase::Working { .. }) {
@@ -411,7 +449,7 @@ impl Worker {
             return self.drain(Exit::Failed, now, out);
         }
         for (conn, session) in self.sessions.iter_mut() {
-            if !matches!(session.phase, Phase::Greeting { .. }) {
+            if session.is_proven() {
                 session.send(conn, Frame::Slots { slots: count }, out);
             }
         }
@@ -456,11 +494,11 @@ impl Role for Worker {
                     frame => self.frame(conn, frame, now, out),
                 };
                 if let Err(refused) = taken {
-                    self.refuse(conn, &refused, out);
+                    self.refuse(conn, &refused, now, out);
                 }
             }
             Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
-            Event::Closed { conn, reason } => self.closed(conn, &reason, out),
+            Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Completed(done) => self.completed(done, out),
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
@@ -495,6 +533,13 @@ impl Role for Worker {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Session(conn) => self.overdue(conn, now, out),
+                Timer::LeftOut => {
+                    let (count, seconds) = self.strangers.take_left_out(now);
+                    warn!(
+                        "{count} more connections came to nothing before they greeted, in the last \
+                         {seconds} s"
+                    );
+                }
                 Timer::Grace => {
                     let held: u32 = self.sessions.iter_mut().map(|(_, s)| s.tasks).sum();
                     // With nothing held only a head that does not read keeps a session open.

@@ -9,16 +9,16 @@
 mod common;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::net::{Client, HELLO};
-use common::{Run, Worker, run_head, squares, until};
+use common::{Run, Worker, run_head, squares, until, worker};
 use teamster::frame::{Frame, PROTOCOL_VERSION, Side, opening};
-use teamster::limits::PROGRESS_TIMEOUT;
+use teamster::limits::{PROGRESS_TIMEOUT, STRANGER_LINES_MAX};
 use teamster::rng::SplitMix64;
 use teamster::role::Attempt;
 
@@ -96,8 +96,8 @@ fn random_garbage() {
         client.send(&bytes);
         client.until_closed();
     }
-    let said = &target.worker.process.err;
-    said.wait_for_nth("closed: it is another program, not Teamster", 100);
+    // Not of each: see `a_thousand_connections_that_close_at_once`.
+    target.closed_because("closed: it is another program, not Teamster");
     target.undisturbed(SLACK_KIB);
 }
 
@@ -245,11 +245,20 @@ fn a_thousand_connections_that_close_at_once() {
             _ => Client(client.0).send(&opening(Side::Head)[..i % 8]),
         }
     }
-    // Each was accepted, though some were refused for the crowd.
+    // Each was accepted. The first are named, the others counted.
     let said = &target.worker.process.err;
+    let more = " more connections came to nothing before they greeted";
+    let left_out = || {
+        let lines = said.all();
+        let counts = lines.iter().filter_map(|line| line.split_once(more));
+        counts
+            .map(|(start, _)| start.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
+            .sum::<usize>()
+    };
     until("1000 reasons", || {
-        said.count(" is gone ") + said.count("turned away") >= 1000
+        said.count(" is gone ") + left_out() == 1000
     });
+    assert!(said.all().len() < 2 * STRANGER_LINES_MAX as usize);
     target.undisturbed(SLACK_KIB);
 }
 
@@ -284,7 +293,20 @@ fn a_peer_that_asks_and_never_reads() {
 }
 
 #[test]
-fn out_of_descriptors_it_pauses_and_recovers() {
+fn whom_allow_does_not_name_is_closed_unheard() {
+    let start = |networks| Worker::listening(&mut worker(&format!("-l 127.0.0.1:0 {networks}")));
+    let closed = start("--allow 10.0.0.0/8 --allow ::1");
+    let sent = Client::opened(&closed.address).until_closed();
+    assert_eq!(sent, [], "not even an opening");
+    closed.says("turned away: --allow does not name it");
+
+    let open = start("--allow 10.0.0.0/8 --allow 127.0.0.0/8");
+    let args = format!("-w {} square --count 20 --work-ms 0", open.address);
+    assert_eq!(run_head(&args).expect(0).text(), squares(20));
+}
+
+#[test]
+fn out_of_descriptors_strangers_make_room_and_heads_are_told() {
     let script = format!(
         "ulimit -n 16; exec {} -l 127.0.0.1:0 -s 1",
         env!("CARGO_BIN_EXE_worker")
@@ -296,13 +318,26 @@ fn out_of_descriptors_it_pauses_and_recovers() {
     let crowd: Vec<TcpStream> = (0..20)
         .map(|_| TcpStream::connect(&worker.address).unwrap())
         .collect();
-    worker.says("cannot accept connections for now: Too many open files");
-    let seen = head.out.all().len();
-    head.out.wait_for(&format!("{} -> ", seen + 20));
-    drop(crowd);
+    worker.says("no room for more connections (Too many open files)");
     let args = format!("-w {} square --count 20 --work-ms 0", worker.address);
     assert_eq!(run_head(&args).expect(0).text(), squares(20));
+    // Heads do not make room for one another, and the one too many is not left waiting.
+    let mut heads = Vec::new();
+    let full = loop {
+        let mut client = Client::opened(&worker.address);
+        client.frame(HELLO);
+        let mut welcome = [0; 16];
+        match client.0.read_exact(&mut welcome) {
+            Ok(()) => heads.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_ne!(full.kind(), ErrorKind::WouldBlock, "no answer");
+    worker.says("turned away: there is no room for it");
+    drop((crowd, heads));
+    assert_eq!(run_head(&args).expect(0).text(), squares(20));
     assert!(head.process.err.all().is_empty());
+    assert_eq!(worker.process.err.count("no room for more"), 1);
 }
 
 #[test]
@@ -340,9 +375,9 @@ fn messages_that_nobody_reads_hold_nothing_up() {
     );
     let worker = Worker::listening(Command::new("sh").args(["-c", &script]));
     for _ in 0..1500 {
-        // Each leaves a line of about 100 bytes; a pipe holds 64 KiB.
-        let mut client = Client::connect(&worker.address);
-        client.send(b"GET / HTTP/1.1\r\n\r\n");
+        // Each leaves a line of about 100 bytes, as it has greeted; a pipe holds 64 KiB.
+        let mut client = Client::greeted(&worker.address);
+        client.frame(HELLO);
         client.until_closed();
     }
     let args = format!("-w {} square --count 20 --work-ms 0", worker.address);

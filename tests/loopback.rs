@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::net::{Client, Relay, free_port, refusal};
+use common::net::{Client, HELLO, Relay, free_port, refusal};
 use common::{Run, Worker, assert_same_text, run_head, squares, worker, worker_thread};
 use teamster::kernel::{Kernel, Kernels, Stop};
 
@@ -200,7 +200,9 @@ fn the_65th_connection_is_refused_and_the_others_go_on() {
     ));
     first.out.wait_for("1 -> 1");
     let mut others: Vec<Client> = (0..63).map(|_| Client::greeted(&full.address)).collect();
-    let refused = Client::opened(&full.address).until_closed();
+    let mut one_more = Client::opened(&full.address);
+    one_more.frame(HELLO);
+    let refused = one_more.until_closed();
     assert_eq!(
         refusal(&refused).unwrap(),
         "it serves 64 connections already"

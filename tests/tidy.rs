@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth",
+        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter", "network",
     ],
     &["lanes", "scheduler", "journal", "format", "messages"],
     &[
@@ -40,6 +40,7 @@ const PURE: &[&str] = &[
     "conns",
     "silence",
     "depth",
+    "limiter",
     "lanes",
     "scheduler",
     "journal",

@@ -97,6 +97,11 @@ impl Decoder {
         self.filled
     }
 
+    /// Whether the peer has greeted.
+    pub fn is_greeted(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
     /// Lets the tail have `bytes` of the `unit_bytes` it will have in the end. A spare is ours already
     /// and serves to the end; else it grows by doubling.
     fn make_room(&mut self, bytes: usize, unit_bytes: usize) {

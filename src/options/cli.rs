@@ -27,6 +27,8 @@ pub(super) struct Flag {
     /// What its value is called; nothing if it takes none.
     pub value: &'static str,
     pub about: String,
+    /// Whether it may be given more than once.
+    pub is_repeatable: bool,
 }
 
 impl Flag {
@@ -41,6 +43,14 @@ impl Flag {
             long,
             value,
             about: about.into(),
+            is_repeatable: false,
+        }
+    }
+
+    pub fn repeatable(self) -> Flag {
+        Flag {
+            is_repeatable: true,
+            ..self
         }
     }
 
@@ -89,7 +99,11 @@ impl Program {
             } else {
                 HasArg::Yes
             };
-            options.opt(flag.short, flag.long, "", "", has_value, Occur::Optional);
+            let occur = match flag.is_repeatable {
+                true => Occur::Multi,
+                false => Occur::Optional,
+            };
+            options.opt(flag.short, flag.long, "", "", has_value, occur);
         }
         let matches = (options.parse(&typed)).map_err(|fail| self.explain(&fail, &typed))?;
         if matches.opt_present("help") {

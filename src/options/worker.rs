@@ -15,6 +15,7 @@ use crate::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
     GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
 };
+use crate::network::Network;
 use crate::role::Exit;
 use crate::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::time::Duration;
 pub struct WorkerOptions {
     /// Where it listens; port 0 lets the system choose.
     pub listen: Address,
+    /// Who may connect; everyone if there are none.
+    pub allow: Vec<Network>,
     /// Pool threads; at least 1.
     pub slots: usize,
     /// How long kernels may go on once it is told to end; above zero.
@@ -53,6 +56,7 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
     }
     Ok(WorkerOptions {
         listen: listen(matches)?,
+        allow: allow(matches)?,
         slots: match matches.opt_str("slots") {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
             None => slots_default(),
@@ -83,6 +87,12 @@ fn listen(matches: &Matches) -> Result<Address, String> {
     ))
 }
 
+fn allow(matches: &Matches) -> Result<Vec<Network>, String> {
+    let networks = matches.opt_strs("allow").into_iter();
+    let parsed = networks.map(|typed| typed.parse().map_err(|reason| format!("--allow: {reason}")));
+    parsed.collect()
+}
+
 /// As many as the machine runs at once, or one if it does not tell.
 fn slots_default() -> usize {
     available_parallelism().map_or(1, |n| n.get().min(THREADS_MAX as usize))
@@ -107,6 +117,13 @@ fn program() -> Program {
             "",
             "listen where other machines reach it, although\nthere is no key",
         ),
+        Flag::new(
+            "",
+            "allow",
+            "ADDRESS[/BITS]",
+            "who may connect, this machine included; may be\ngiven more than once (default: everyone)",
+        )
+        .repeatable(),
     ];
     let computing = vec![
         Flag::new(
@@ -147,7 +164,7 @@ fn after() -> String {
         "\
 Examples:
   worker
-  worker --listen 10.0.0.11 --insecure
+  worker --listen 10.0.0.11 --insecure --allow 10.0.0.10
   worker -l 127.0.0.1:0 -s 1
 
 Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
@@ -195,6 +212,7 @@ mod tests {
     fn nothing_typed_is_this_machine_only() {
         let expected = WorkerOptions {
             listen: Address::LOOPBACK,
+            allow: Vec::new(),
             slots: slots_default(),
             grace: GRACE_DEFAULT,
             payload_max_bytes: 1 << 20,
@@ -225,6 +243,18 @@ mod tests {
         }
         assert!(error("-l 10.0.0.256").starts_with("--listen: \"10.0.0.256\" is no IPv4"));
         assert!(error("-l w:x --insecure").contains("ports are numbers"));
+    }
+
+    #[test]
+    fn allow_may_be_given_more_than_once() {
+        let options = ok("--allow 10.0.0.10 --allow=fd00::/8");
+        let printed: Vec<String> = options.allow.iter().map(Network::to_string).collect();
+        assert_eq!(printed, ["10.0.0.10/32", "fd00::/8"]);
+        assert_eq!(
+            error("--allow 10.0.0.10 --allow 10.0.0.0/33"),
+            "--allow: \"10.0.0.0/33\" has \"33\" bits; they are 0 to 32"
+        );
+        assert_eq!(error("--allow"), "--allow needs its ADDRESS[/BITS]");
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Connection {
         matches!(self.stage, Stage::Open)
     }
 
+    /// Whether its peer has shown that it speaks for the other side: it has greeted.
+    pub fn is_proven(&self) -> bool {
+        (self.decoder.as_ref()).is_none_or(Decoder::is_greeted)
+    }
+
     /// One `read`, straight into the decoder if it has room for much, else into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
         let decoder = match self.stage {

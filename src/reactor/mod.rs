@@ -91,6 +91,8 @@ enum Deadline {
     Progress(ConnId),
     /// Accepting goes on.
     Accept,
+    /// There is room to say how many were turned away without a word.
+    LeftOut,
 }
 
 impl Reactor {
@@ -440,6 +442,7 @@ impl Reactor {
                         self.is_busy = true;
                     }
                 }
+                Deadline::LeftOut => self.say_left_out(now),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }

@@ -6,7 +6,8 @@
 //! Invariant: a role here sees what the reactor tells it, unchanged.
 
 use super::*;
-use crate::frame::opening;
+use crate::frame::{Frame, opening};
+use crate::limits::SOCKETS_MAX;
 use crate::role::Sink;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ struct Closer {
     opened: usize,
     heard: usize,
     closed: usize,
+    /// Slots of those that have greeted.
+    greeted: Vec<u32>,
     /// Ends the run with its first connection.
     ends: bool,
 }
@@ -36,6 +39,7 @@ impl Role for Closer {
                 }
             }
             Event::Heard { .. } => self.heard += 1,
+            Event::Frame { conn, .. } => self.greeted.push(conn.slot),
             Event::Closed { .. } => self.closed += 1,
             _ => {}
         }
@@ -110,4 +114,43 @@ fn an_end_is_noticed_together_with_the_last_bytes_and_after_them() {
         assert_eq!((closer.opened, closer.heard, closer.closed), (1, 1, 1));
         drop(peer);
     }
+}
+
+#[test]
+fn who_has_not_greeted_makes_room_and_who_has_stays() {
+    let (mut reactor, address) = listening();
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    let mut closer = Closer {
+        listens: true,
+        ..Closer::default()
+    };
+    let mut greeting = opening(Side::Head).to_vec();
+    let (payload_max, release) = (1, "test");
+    Frame::Hello {
+        payload_max,
+        release,
+    }
+    .encode(&mut greeting);
+    let mut head = connect();
+    head.write_all(&greeting).unwrap();
+    let mut crowd = Vec::new();
+    for opened in 1..=SOCKETS_MAX + 20 {
+        while closer.opened < opened || closer.greeted.is_empty() {
+            reactor.turn(&mut closer).unwrap();
+        }
+        crowd.push(connect());
+    }
+    while closer.opened < SOCKETS_MAX + 21 {
+        reactor.turn(&mut closer).unwrap();
+    }
+    assert_eq!(reactor.conns.len(), SOCKETS_MAX);
+    assert_eq!(closer.closed, 21);
+    for (i, stream) in crowd.iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        let end = (&*stream).read(&mut [0; 1024]);
+        let is_closed = end.and_then(|_| (&*stream).read(&mut [0; 8]));
+        let is_closed = !is_closed.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert_eq!(is_closed, i < 21, "connection {i}");
+    }
+    assert!(reactor.conns[closer.greeted[0] as usize].is_open());
 }

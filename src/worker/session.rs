@@ -48,6 +48,11 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
+    /// Whether its peer has shown itself to be a head.
+    pub fn is_proven(&self) -> bool {
+        !matches!(self.phase, Phase::Greeting { .. })
+    }
+
     #[inline(always)]
     pub fn send(&mut self, conn: ConnId, frame: Frame<'_>, out: &mut impl Sink) {
         self.unsent_bytes += frame.encoded_bytes();
@@ -133,6 +138,13 @@ impl Refused {
     pub fn protocol(reason: String) -> Refused {
         Refused {
             refusal: Refusal::Protocol,
+            reason,
+        }
+    }
+
+    pub fn busy(reason: String) -> Refused {
+        Refused {
+            refusal: Refusal::Busy,
             reason,
         }
     }

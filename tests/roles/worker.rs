@@ -10,6 +10,7 @@ use teamster::frame::{Frame, Status};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
+    STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use teamster::payload::Payload;
 use teamster::role::{Attempt, CloseReason, Completion, Event, Role};
@@ -275,17 +276,44 @@ fn who_does_not_greet_is_closed_in_time() {
 }
 
 #[test]
+fn of_many_strangers_the_rest_is_counted_and_said_later() {
+    let mut bench = worker();
+    for slot in 0..=STRANGER_LINES_MAX {
+        assert_eq!(bench.role.next_deadline(), None);
+        opened(&mut bench, slot);
+        let (conn, reason) = (conn(slot), CloseReason::Peer);
+        bench.tell(Event::Closed { conn, reason });
+    }
+    assert_eq!(bench.sleep(), STRANGER_LINES_INTERVAL);
+    assert_eq!(bench.role.next_deadline(), None);
+}
+
+#[test]
 fn one_connection_too_many_is_told_that_it_is_busy() {
     let mut bench = worker();
     for slot in 0..CONNECTIONS_MAX as u32 {
         opened(&mut bench, slot);
+        bench.hear(conn(slot), HELLO);
+        bench.expect(&[&format!("{slot}: Welcome 2 3 100 1048576")]);
     }
-    bench.expect(&[]);
     opened(&mut bench, CONNECTIONS_MAX as u32);
+    bench.expect(&[]);
+    bench.hear(conn(CONNECTIONS_MAX as u32), HELLO);
     bench.expect(&[
         "64: Refuse Busy: it serves 64 connections already",
         "64: close",
     ]);
+}
+
+#[test]
+fn who_has_not_greeted_takes_no_heads_place() {
+    let mut bench = worker();
+    let head = 2 * CONNECTIONS_MAX as u32;
+    for slot in 0..=head {
+        opened(&mut bench, slot);
+    }
+    bench.hear(conn(head), HELLO);
+    bench.expect(&[&format!("{head}: Welcome 2 3 100 1048576")]);
 }
 
 #[test]
