@@ -3,8 +3,8 @@
 //! What it is: [`Network`], as people write it, and whether an address is in it. What it is not: a
 //! list of them, or what is done with an address that is in none.
 //!
-//! Invariant: there is one kind of address. An IPv4 address is the IPv6 address that is mapped to it,
-//! so that it does not matter as which of the two it was typed or comes, and `::/0` is everything.
+//! Invariant: there is one kind of address. An IPv4 address is the IPv6 address mapped to it, so that
+//! it does not matter as which of the two it was typed or comes, and `::/0` is everything.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -174,8 +174,8 @@ impl Reactor {
         }
     }
 
-    /// Makes room; false if all who are there have proven themselves. The oldest has had the most time
-    /// to, and a head needs little.
+    /// Makes room; false if all who are there have proven themselves. The oldest has had the most
+    /// time to, and a head needs little.
     fn doom_oldest_unproven(&mut self) -> bool {
         let conns = self.conns.iter();
         let unproven = conns.filter(|(_, c)| !c.is_proven() && !matches!(c.stage, Stage::Doomed));

@@ -1,0 +1,230 @@
+//! Crowds of strangers at the door of a worker, and a head's job that ends right meanwhile.
+//!
+//! What it is: connections that dribble, stay silent, or come and go, more than a worker has room for;
+//! how long the job takes beside them, and how much memory the worker ever has. What it is not: one
+//! peer that breaks the protocol; see `hostile.rs`.
+//!
+//! Each in a short form, and in a long one that is ignored:
+//! `cargo test --release --test flood -- --ignored --nocapture`.
+//!
+//! Invariant: a crowd stays, or goes on coming, until the job is done.
+
+mod common;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::net::Client;
+use common::{Worker, run_head, squares, until};
+use teamster::frame::{Side, opening};
+
+/// How much more memory a worker takes with all the sockets it may have than with one head: buffers
+/// of a few hundred bytes each, and what the allocator makes of them.
+const GROWTH_KIB_MAX: u64 = 2048;
+/// Beside this the start of a process counts for nothing.
+const JOB_TIME: Duration = Duration::from_secs(1);
+
+/// Held by whoever measures times.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// What strangers do, for as long as a crowd lasts.
+#[derive(Clone, Copy)]
+enum Habit {
+    /// Each sends a byte per period of what a head would send, and is replaced if it is closed.
+    Dribble(Duration),
+    /// Each says nothing, and is replaced if it is closed.
+    Silent,
+    /// They come and go.
+    ComeAndGo,
+}
+
+/// Strangers on a thread of their own.
+struct Crowd {
+    end: Arc<AtomicBool>,
+    connects: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// At once `size` of them.
+    fn start(worker: &Worker, size: usize, habit: Habit) -> Crowd {
+        let address: SocketAddr = worker.address.parse().unwrap();
+        let end = Arc::new(AtomicBool::new(false));
+        let connects = Arc::new(AtomicUsize::new(0));
+        let (ended, counter) = (Arc::clone(&end), Arc::clone(&connects));
+        let thread = thread::spawn(move || {
+            let is_over = || ended.load(Ordering::SeqCst);
+            let connect = || {
+                counter.fetch_add(1, Ordering::SeqCst);
+                TcpStream::connect(address).expect("the worker listens")
+            };
+            crowd(size, habit, is_over, connect);
+        });
+        Crowd {
+            end,
+            connects,
+            thread: Some(thread),
+        }
+    }
+
+    /// How many have connected so far.
+    fn connects(&self) -> usize {
+        self.connects.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many have connected.
+    fn reaches(&self, connects: usize) {
+        until("the crowd", || self.connects() >= connects);
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+        let joined = self.thread.take().expect("joined once").join();
+        assert!(joined.is_ok() || thread::panicking(), "the crowd panicked");
+    }
+}
+
+fn crowd(size: usize, habit: Habit, is_over: impl Fn() -> bool, connect: impl Fn() -> TcpStream) {
+    let (period, speaks) = match habit {
+        Habit::ComeAndGo => {
+            while !is_over() {
+                drop(connect());
+            }
+            return;
+        }
+        Habit::Dribble(period) => (period, true),
+        Habit::Silent => (Duration::from_millis(100), false),
+    };
+    let mut members: Vec<(TcpStream, usize)> = (0..size).map(|_| (connect(), 0)).collect();
+    // All of a real opening but its end: nothing in it is wrong.
+    let bytes = opening(Side::Head);
+    while !is_over() {
+        for (stream, sent) in &mut members {
+            let is_closed = match speaks && *sent + 1 < bytes.len() {
+                true => stream.write_all(&bytes[*sent..=*sent]).is_err(),
+                false => is_closed(stream),
+            };
+            *sent += 1;
+            if is_closed {
+                (*stream, *sent) = (connect(), 0);
+            }
+        }
+        // The pace of the attack, not a wait for anything.
+        thread::sleep(period);
+    }
+}
+
+/// Whether the worker has closed; its opening may be there to read first.
+fn is_closed(stream: &TcpStream) -> bool {
+    let mut byte = [0; 9];
+    stream.set_nonblocking(true).unwrap();
+    let peeked = stream.peek(&mut byte);
+    stream.set_nonblocking(false).unwrap();
+    match peeked {
+        Ok(count) => {
+            count == 0 || {
+                let mut opening = [0; 8];
+                std::io::Read::read(&mut &*stream, &mut opening).is_err()
+            }
+        }
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Runs a job of about [`JOB_TIME`] and checks it; says how long it took.
+fn job(worker: &Worker) -> Duration {
+    let count = JOB_TIME.as_millis() as u64 / 2;
+    let begun = Instant::now();
+    let args = format!("-w {} square --count {count} --work-ms 2", worker.address);
+    assert_eq!(run_head(&args).expect(0).text(), squares(count));
+    begun.elapsed()
+}
+
+/// A job alone and then beside a crowd of which so many have connected; the memory stays within its
+/// bound.
+fn withstands(size: usize, connects: usize, habit: Habit, at_least: Duration) {
+    let _machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let worker = Worker::start(1);
+    let alone = job(&worker);
+    let before_kib = worker.memory_peak_kib();
+    let begun = Instant::now();
+    let crowd = Crowd::start(&worker, size, habit);
+    crowd.reaches(connects.min(size));
+    let mut slowest = Duration::ZERO;
+    while slowest.is_zero() || begun.elapsed() < at_least || crowd.connects() < connects {
+        slowest = slowest.max(job(&worker));
+    }
+    let peak_kib = worker.memory_peak_kib();
+    let lines = worker.process.err.all().len();
+    println!(
+        "{} connects in {:.1} s: job {:.2} s alone, at most {:.2} s beside them; VmHWM {before_kib} \
+         KiB, then {peak_kib} KiB; {lines} lines",
+        crowd.connects(),
+        begun.elapsed().as_secs_f64(),
+        alone.as_secs_f64(),
+        slowest.as_secs_f64(),
+    );
+    assert!(slowest < 2 * alone, "{slowest:?} instead of {alone:?}");
+    let grown_kib = peak_kib - before_kib;
+    assert!(grown_kib <= GROWTH_KIB_MAX, "{grown_kib} KiB more");
+}
+
+#[test]
+fn some_that_dribble() {
+    let pace = Habit::Dribble(Duration::from_millis(200));
+    withstands(150, 150, pace, Duration::ZERO);
+}
+
+#[test]
+fn some_that_are_silent() {
+    withstands(50, 50, Habit::Silent, Duration::ZERO);
+}
+
+#[test]
+fn some_that_come_and_go() {
+    withstands(1, 2000, Habit::ComeAndGo, Duration::ZERO);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn five_hundred_that_dribble() {
+    let pace = Habit::Dribble(Duration::from_secs(1));
+    withstands(500, 500, pace, Duration::from_secs(60));
+}
+
+#[test]
+#[ignore = "takes half a minute"]
+fn a_hundred_that_are_silent() {
+    withstands(100, 100, Habit::Silent, Duration::from_secs(30));
+}
+
+#[test]
+#[ignore = "a flood"]
+fn ten_thousand_that_come_and_go() {
+    withstands(1, 10_000, Habit::ComeAndGo, Duration::ZERO);
+}
+
+#[test]
+fn with_64_descriptors_heads_are_served_during_a_flood_and_after_it() {
+    let _machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let script = format!(
+        "ulimit -n 64; exec {} -l 127.0.0.1:0 -s 1",
+        env!("CARGO_BIN_EXE_worker")
+    );
+    let worker = Worker::listening(Command::new("sh").args(["-c", &script]));
+    let crowd = Crowd::start(&worker, 200, Habit::Silent);
+    crowd.reaches(200);
+    worker.says("no room for more connections (Too many open files)");
+    job(&worker);
+    drop(crowd);
+    job(&worker);
+    drop(Client::greeted(&worker.address));
+    assert_eq!(worker.process.err.count("no room for more"), 1, "said once");
+}
