@@ -49,6 +49,10 @@ impl<W: Workload> Head<W> {
         let probe_at = self.probe(now, out);
         self.recall(now, out);
         let late_at = self.duplicate_late(now, out);
+        // Until somebody is idle nobody could take over what is late, and whatever makes one idle is
+        // an event: there is nothing to wake up for.
+        let mut indices = 0..self.links.len() as u32;
+        let late_at = late_at.filter(|_| indices.any(|index| self.idle_slots(index, now) > 0));
         let indices = 0..self.links.len() as u32;
         let recalled_at = indices.filter_map(|index| self.recalled_until(index));
         let recalled_at = recalled_at.filter(|&at| at > now).min();

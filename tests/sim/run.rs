@@ -564,12 +564,10 @@ impl Run {
         }
     }
 
-    /// An idle process sleeps until a deadline that has a reason: few turns do nothing. At the end of
-    /// a run on slow links there is one for every task that may be late.
+    /// An idle process sleeps until a deadline that has a reason: few turns do nothing.
     fn check_idle(&self) {
-        let plan = &self.world.plan;
         let seconds = self.world.now.as_micros() / 1_000_000;
-        let limit = 100 + 2 * seconds * (1 + plan.workers as u64) + plan.tasks.count / 4;
+        let limit = 100 + 2 * seconds * (1 + self.world.plan.workers as u64);
         let workers = self.workers.iter().flatten().map(|host| &host.rim);
         for rim in workers.chain([&self.head.rim]) {
             let (idle, node) = (rim.idle_turns, rim.node);
