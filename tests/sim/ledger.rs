@@ -66,6 +66,9 @@ struct Wire {
     credit: Option<(u32, u32)>,
     /// The head knows that the worker is about to end.
     is_draining: bool,
+    /// The worker has said `Welcome`, and that it is about to end.
+    has_welcomed: bool,
+    has_said_drain: bool,
     at_head: BTreeMap<Attempt, usize>,
     at_worker: BTreeMap<Attempt, usize>,
 }
@@ -231,8 +234,20 @@ impl Ledger {
                 let is_busy = refusal == Refusal::Busy;
                 oracle!("no-refusal", is_busy, "{side} refuses: {reason}");
             }
+            Frame::Welcome { .. } => self.wires.entry(cable).or_default().has_welcomed = true,
+            Frame::Drain => self.wires.entry(cable).or_default().has_said_drain = true,
             _ => {}
         }
+    }
+
+    /// A worker ends while a session stands, or with its end.
+    pub fn worker_ends(&mut self, cable: usize) {
+        let wire = self.wires.entry(cable).or_default();
+        oracle!(
+            "drain",
+            !wire.has_welcomed || wire.has_said_drain,
+            "a worker ends and has not told the head on cable {cable}"
+        );
     }
 
     fn task_sent(&mut self, cable: usize, attempt: Attempt, input: &[u8]) {

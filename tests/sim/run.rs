@@ -19,7 +19,7 @@ use crate::node::Node;
 use crate::oracle;
 use crate::plan::{Plan, SLOW_NET_US_MAX};
 use crate::pool::Pool;
-use crate::rim::{News, Rim};
+use crate::rim::{Conn, News, Rim};
 use crate::trace::enter;
 use crate::world::{What, World};
 
@@ -250,6 +250,13 @@ impl Run {
                 _ => false,
             };
             oracle!("exit-code", is_told, "worker {node} exits with {exit:?}");
+            // A session that was closed earlier may have been, for the head's silence, before this
+            // worker was told to end.
+            let conns = host.rim.conns.iter().flatten();
+            let ends_now = |conn: &&Conn| !conn.is_over && conn.closing.is_none_or(|at| at == now);
+            for conn in conns.filter(ends_now) {
+                self.world.ledger.worker_ends(conn.cable);
+            }
             return self.ended(node);
         }
         self.check_worker(node);
