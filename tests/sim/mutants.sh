@@ -2,10 +2,10 @@
 # Shows that the simulator notices: each patch in tests/sim/mutants plants one fault in the production
 # sources, and some oracle must fail. A patch that no longer applies or builds is a failure, too.
 #
-#   tests/sim/mutants.sh [PATCH...]      MUTANT_SEEDS=24000 how many seeds each gets at most
+#   tests/sim/mutants.sh [PATCH...]      MUTANT_SEEDS=6000 how many seeds each gets at most
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
-seeds=${MUTANT_SEEDS:-24000}
+seeds=${MUTANT_SEEDS:-6000}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
