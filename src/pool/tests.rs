@@ -135,6 +135,26 @@ fn a_panic_and_an_error_are_failed_outcomes() {
     assert_eq!(all[3].status, Status::Done);
 }
 
+struct Endless;
+
+impl Kernel for Endless {
+    fn run(&self, _: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
+        output.resize(PAYLOAD_BYTES_MAX + 1, 0);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_output_beyond_any_limit_fails_its_task_and_not_its_thread() {
+    let mut bench = Bench::new(1, Arc::new(Endless), None);
+    bench.submit(0..2);
+    for done in bench.finish(2) {
+        assert_eq!(done.status, Status::Failed);
+        let reason = b"its output of 67108865 bytes is longer than any may be";
+        assert_eq!(&done.output[..], reason);
+    }
+}
+
 #[test]
 fn a_long_attempt_keeps_no_others_from_an_idle_thread() {
     let (mut bench, told, go) = held(2, false, None);
