@@ -10,8 +10,7 @@ use crate::frame::Status;
 use crate::payload::Payload;
 use crate::time::Time;
 
-/// A cache line: in 96 bytes the window of two fast workers would not stay in the second-level
-/// cache.
+/// A cache line, and there may be as many as the window has tasks.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The input; the output (or error) in its place once there is one.
@@ -92,8 +91,7 @@ impl Entry {
         }
     }
 
-    /// Makes it a delivered one. In place, and of what is seldom set only what is: a whole entry
-    /// written and then read at once is what an empty task would mostly consist of.
+    /// Makes it a delivered one, in its place; see [`Payload::set`].
     #[inline(always)]
     pub fn end(&mut self) {
         self.payload.clear();
@@ -108,9 +106,21 @@ impl Entry {
         self.is_doubled = false;
     }
 
+    /// When the latest attempt was sent, if it is at `worker`.
+    #[inline(always)]
+    pub fn sent_to(&self, worker: u32) -> Option<Time> {
+        match self.state {
+            State::InFlight {
+                worker: at,
+                sent_at,
+            } if at == worker => Some(sent_at),
+            _ => None,
+        }
+    }
+
     /// Whether the latest attempt is at `worker`.
     #[inline(always)]
     pub fn is_at(&self, worker: u32) -> bool {
-        matches!(self.state, State::InFlight { worker: at, .. } if at == worker)
+        self.sent_to(worker).is_some()
     }
 }

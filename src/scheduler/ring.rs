@@ -2,8 +2,7 @@
 //!
 //! What it is: a queue of consecutive tasks of which each can be reached at once, in memory that is
 //! used again and again. What it is not: a `VecDeque`, which builds an entry elsewhere and copies it
-//! in, and copies it out again: a tenth of what an empty task costs the head. Nor a map, which would
-//! cost two thirds of the throughput.
+//! in, and copies it out again. Nor a map, which would cost two thirds of the throughput.
 //!
 //! Invariants: the slots are a power of two and no fewer than the tasks; a slot of no task holds a
 //! delivered entry.
@@ -94,8 +93,8 @@ impl Ring {
         (self.base..self.end).map(|task| &self.slots[self.slot(task)])
     }
 
-    #[inline(always)]
     /// The slot of the oldest, which is no task's any more.
+    #[inline(always)]
     fn leave_front(&mut self) -> usize {
         assert!(self.base < self.end, "there is a front");
         let slot = self.slot(self.base);

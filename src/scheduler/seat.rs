@@ -66,16 +66,7 @@ impl Seat {
     #[inline(always)]
     pub fn leave(&mut self, attempt: Attempt, worker: u32, entry: Option<&Entry>) -> Option<Time> {
         let entry = entry.filter(|entry| entry.attempt == attempt.number)?;
-        let State::InFlight {
-            worker: at,
-            sent_at,
-        } = entry.state
-        else {
-            return None;
-        };
-        if at != worker {
-            return None;
-        }
+        let sent_at = entry.sent_to(worker)?;
         self.tasks -= 1;
         self.bytes -= entry.payload.len();
         self.stand_down(entry);

@@ -91,15 +91,8 @@ impl Scheduler {
         let seat = &self.seats[worker as usize];
         seat.sent.iter().find_map(|&task| {
             let entry = self.table.get(task)?;
-            let State::InFlight {
-                worker: at,
-                sent_at,
-            } = entry.state
-            else {
-                return None;
-            };
-            let is_candidate = at == worker
-                && !entry.is_careful
+            let sent_at = entry.sent_to(worker)?;
+            let is_candidate = !entry.is_careful
                 && !entry.blame.is_any()
                 && !entry.is_doubled
                 && !self.twins.contains_key(&task);
