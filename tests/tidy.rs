@@ -16,7 +16,8 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter", "network",
+        "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
+        "network",
     ],
     &["lanes", "scheduler", "journal", "format", "messages"],
     &[
@@ -35,6 +36,7 @@ const PURE: &[&str] = &[
     "payload",
     "rng",
     "hash",
+    "key",
     "role",
     "frame",
     "conns",
