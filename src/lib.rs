@@ -16,6 +16,7 @@ pub mod journal;
 pub mod kernel;
 pub mod kernels;
 pub mod key;
+pub mod keyfile;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;

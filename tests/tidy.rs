@@ -29,7 +29,7 @@ const RANKS: &[&[&str]] = &[
         "entropy",
     ],
     &[
-        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
+        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals", "keyfile",
     ],
     &["output", "recorder", "options"],
     &["reactor", "fuzzing"],

