@@ -17,6 +17,7 @@ use std::thread;
 
 use log::{LevelFilter, error, warn};
 
+use crate::channel;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
@@ -103,11 +104,8 @@ fn usage(reason: String) -> Failure {
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = head_keys(options)?;
-    let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
+    let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
-    if let Some(keys) = keys {
-        reactor.set_keys(keys);
-    }
     // Before there is a file that would be left behind.
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
     // Before any work is done: a result that cannot be kept or written is no use.
@@ -121,7 +119,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         },
         false => None,
     };
-    let (names, targets) = workers(options, &kernels)?;
+    let (names, targets) = workers(options, &kernels, keys.as_ref())?;
     reactor.set_targets(targets);
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = options.payload_max_bytes;
@@ -171,10 +169,13 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// The key to workers elsewhere; nobody but this head reaches those inside this process.
+/// The key to workers elsewhere; those inside this process get one that nobody else has, so that
+/// no other user of this machine has them work for him.
 fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
     let Cluster::Remote(workers) = &options.cluster else {
-        return Ok(None);
+        let key = channel::IS_AVAILABLE.then(keyfile::random).transpose();
+        let key = key.map_err(failure("cannot make a key for local workers"))?;
+        return Ok(key.map(Keys::from));
     };
     let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
     if keys.is_none() && !workers.iter().all(Address::is_loopback) {
@@ -366,6 +367,7 @@ fn seconds(time: Duration) -> String {
 fn workers(
     options: &HeadOptions,
     kernels: &Kernels,
+    keys: Option<&Keys>,
 ) -> Result<(Vec<String>, Vec<Target>), Failure> {
     let addresses = match &options.cluster {
         Cluster::Remote(addresses) => addresses.clone(),
@@ -373,7 +375,7 @@ fn workers(
             let mut addresses = Vec::new();
             for _ in 0..*count {
                 let config = local_config(options, kernels);
-                let started = start_local(config);
+                let started = start_local(config, keys.cloned());
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -398,10 +400,11 @@ fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
 }
 
 /// Starts a worker inside this process, on a real socket of its own.
-fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
-    let (reactor, address) = local_reactor((Ipv4Addr::LOCALHOST, 0).into(), &config)?;
+fn start_local(config: WorkerConfig, keys: Option<Keys>) -> io::Result<SocketAddr> {
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let (reactor, address) = local_reactor(any, &config, keys.as_ref())?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config) {
+        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref()) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -410,8 +413,12 @@ fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn local_reactor(at: SocketAddr, config: &WorkerConfig) -> io::Result<(Reactor, SocketAddr)> {
-    let mut reactor = Reactor::new(Side::Worker, config.payload_bytes_max)?;
+fn local_reactor(
+    at: SocketAddr,
+    config: &WorkerConfig,
+    keys: Option<&Keys>,
+) -> io::Result<(Reactor, SocketAddr)> {
+    let mut reactor = new_reactor(Side::Worker, config.payload_bytes_max, keys)?;
     let address = reactor.listen(at)?;
     reactor.start_pool(config.slots)?;
     Ok((reactor, address))
@@ -423,24 +430,30 @@ fn serve_locally(
     mut reactor: Reactor,
     address: SocketAddr,
     mut config: WorkerConfig,
+    keys: Option<&Keys>,
 ) -> io::Result<()> {
     loop {
         config.incarnation = incarnation();
         if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local_reactor(address, &config)?;
+        (reactor, _) = local_reactor(address, &config, keys)?;
     }
+}
+
+fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io::Result<Reactor> {
+    let mut reactor = Reactor::new(side, payload_bytes_max)?;
+    if let Some(keys) = keys {
+        reactor.set_keys(keys.clone())?;
+    }
+    Ok(reactor)
 }
 
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = worker_keys(options)?;
     let address = options.address(keys.is_some()).map_err(usage)?;
-    let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
+    let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
-    if let Some(keys) = keys {
-        reactor.set_keys(keys);
-    }
     let address = listen(&mut reactor, &address, &options.allow)?;
     let slots = u16::try_from(options.slots).expect("the command line allows fewer");
     reactor
