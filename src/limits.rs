@@ -126,6 +126,9 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// See `PROGRESS_TIMEOUT`.
 pub const PROGRESS_BYTES: usize = 64 << 10;
+/// A socket that takes nothing of what waits for its peer is given up after this, however much the
+/// peer has to say meanwhile.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// First wait before a worker is dialled again ...
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.

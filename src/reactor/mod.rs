@@ -31,7 +31,8 @@ use crate::channel::{Channel, PLAIN_BYTES_MAX};
 use crate::frame::Side;
 use crate::key::Keys;
 use crate::limits::{
-    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STOPPED_AFTER,
+    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STALL_TIMEOUT,
+    STOPPED_AFTER,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -96,6 +97,8 @@ enum Deadline {
     Conn(ConnId),
     /// A frame that has begun must have got on.
     Progress(ConnId),
+    /// A socket that took nothing more must take something.
+    Stall(ConnId),
     /// Accepting goes on.
     Accept,
     /// There is room to say how many were turned away without a word.
@@ -356,6 +359,7 @@ impl Reactor {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }
                 Deadline::Progress(conn) => self.check_progress(conn, now),
+                Deadline::Stall(conn) => self.check_stall(conn, now),
                 Deadline::Conn(conn) => {
                     let slot = conn.slot as usize;
                     if let Stage::Connecting { .. } = self.conns[slot].stage {
@@ -390,6 +394,13 @@ impl Reactor {
                 Err(reason) => self.doom(slot, Some(reason)),
                 Ok(bytes) => {
                     let conn = connection.id(slot);
+                    let is_stuck = connection.has_pending();
+                    let was_stuck = std::mem::replace(&mut connection.is_stuck, is_stuck);
+                    if was_stuck && !is_stuck {
+                        self.timers.cancel(Deadline::Stall(conn));
+                    } else if is_stuck && (!was_stuck || bytes > 0) {
+                        self.timers.set(Deadline::Stall(conn), now + STALL_TIMEOUT);
+                    }
                     if connection.is_open() && bytes > 0 {
                         // A role that waited for room gets another turn to use it.
                         self.is_busy |= bytes >= OUTBOX_BYTES_LITTLE;
@@ -399,6 +410,18 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    /// Ends a connection whose peer may well talk but does not read: what waits for it would wait for
+    /// ever. If the socket takes bytes by now, as after a pause of this process, they are yet to be tried.
+    fn check_stall(&mut self, conn: ConnId, now: Time) {
+        let slot = conn.slot as usize;
+        if self.conns[slot].writable {
+            return self.timers.set(Deadline::Stall(conn), now + STALL_TIMEOUT);
+        }
+        let seconds = STALL_TIMEOUT.as_secs();
+        let reason = format!("it took nothing of what was sent to it for {seconds} s");
+        self.doom(slot, Some(CloseReason::Broken(reason)));
     }
 
     /// The second step of a close, once everything is written: the role is told, and the peer gets
@@ -428,8 +451,9 @@ impl Reactor {
     fn doom(&mut self, slot: usize, reason: Option<CloseReason>) {
         let connection = &mut self.conns[slot];
         let conn = connection.id(slot);
-        self.timers.cancel(Deadline::Progress(conn));
-        self.timers.cancel(Deadline::Conn(conn));
+        for deadline in [Deadline::Progress, Deadline::Stall, Deadline::Conn] {
+            self.timers.cancel(deadline(conn));
+        }
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,

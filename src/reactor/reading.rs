@@ -88,6 +88,8 @@ impl Reactor {
             self.timers.cancel(progress);
         }
         if let Some(error) = error {
+            // From our opening, if it has not gone out yet, the peer can tell what is wrong as well.
+            let _ = self.conns[slot].write();
             self.doom(slot, Some(CloseReason::Protocol(error)));
         } else if is_partial && self.timers.set_if_new(progress, now + PROGRESS_TIMEOUT) {
             self.conns[slot].gained_bytes = 0;
