@@ -413,7 +413,7 @@ impl Reactor {
     }
 
     /// Ends a connection whose peer may well talk but does not read: what waits for it would wait for
-    /// ever. If the socket takes bytes by now, as after a pause of this process, they are yet to be tried.
+    /// ever. A socket that takes bytes by now, as after a pause of this process, is yet to be tried.
     fn check_stall(&mut self, conn: ConnId, now: Time) {
         let slot = conn.slot as usize;
         if self.conns[slot].writable {
