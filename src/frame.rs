@@ -386,6 +386,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Reads a body of `kind`. Strict: every byte has a meaning and only one encoding.
+    #[inline(always)]
     fn parse(kind: Kind, body: &'a [u8]) -> Result<Frame<'a>, FrameError> {
         let value = |what| FrameError::Value { kind, what };
         Ok(match kind {

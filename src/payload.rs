@@ -134,6 +134,7 @@ impl From<&[u8]> for Payload {
 impl Deref for Payload {
     type Target = [u8];
 
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],

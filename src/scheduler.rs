@@ -122,9 +122,9 @@ impl Scheduler {
     #[inline(always)]
     pub fn has_room(&self) -> bool {
         let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
-        self.table.counts().open() == 0
-            || (self.table.window_tasks() < WINDOW_TASKS
-                && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
+        (self.table.window_tasks() < WINDOW_TASKS
+            && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
+            || self.table.counts().open() == 0
     }
 
     /// Adds the next task, ready to be sent.
@@ -346,10 +346,10 @@ impl Scheduler {
         self.table.deliver(deliver)
     }
 
-    /// Like [`Scheduler::deliver`], but past tasks without an outcome, which are dropped: for the end
-    /// of a run that cannot go on.
-    pub fn deliver_or_skip(&mut self, deliver: impl FnMut(&Answer<'_>)) -> bool {
-        self.table.deliver_or_skip(deliver)
+    /// Drops the tasks without an outcome that delivery waits for: at the end of a run that cannot
+    /// go on.
+    pub fn skip_gap(&mut self) {
+        self.table.skip_gap();
     }
 
     /// How many open tasks are in which state.

@@ -484,6 +484,7 @@ fn too_long(bytes: usize, limit_bytes: usize) -> String {
 }
 
 impl Role for Worker {
+    #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         match event {
             Event::Opened { conn, peer, .. } => self.opened(conn, peer, now, out),

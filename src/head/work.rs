@@ -69,10 +69,10 @@ impl<W: Workload> Head<W> {
             };
             workload.deliver(&delivery, text);
         };
-        match gaps {
-            Gaps::Wait => self.scheduler.deliver(deliver),
-            Gaps::Skip => self.scheduler.deliver_or_skip(deliver),
+        if gaps == Gaps::Skip {
+            self.scheduler.skip_gap();
         }
+        self.scheduler.deliver(deliver)
     }
 
     pub(super) fn write_text(&mut self, out: &mut impl Sink) {
@@ -135,28 +135,26 @@ impl<W: Workload> Head<W> {
         let slots = u32::from(link.slots);
         let wanted = link.up().tasks_wanted(is_ahead, now);
         loop {
-            let session = self.links[index as usize].up();
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
                 return true;
             }
-            match self.scheduler.pick(index, slots) {
-                Pick::Wait => return true,
-                Pick::Nothing => {
-                    if !self.pull() {
-                        // What is ready all the same is kept for another worker.
-                        return self.scheduler.counts().ready > 0;
-                    }
+            let (task, input_bytes) = loop {
+                match self.scheduler.pick(index, slots) {
+                    Pick::Task { task, input_bytes } => break (task, input_bytes),
+                    Pick::Wait => return true,
+                    Pick::Nothing if self.pull() => {}
+                    // What is ready all the same is kept for another worker.
+                    Pick::Nothing => return self.scheduler.counts().ready > 0,
                 }
-                Pick::Task { task, input_bytes } => {
-                    if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
-                        return true;
-                    }
-                    assert!(held < session.credit_tasks, "credit is a promise");
-                    let (attempt, input) = self.scheduler.assign(task, index, now);
-                    session.send(Frame::Task { attempt, input }, out);
-                }
+            };
+            let session = self.links[index as usize].up();
+            if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
+                return true;
             }
+            assert!(held < session.credit_tasks, "credit is a promise");
+            let (attempt, input) = self.scheduler.assign(task, index, now);
+            session.send(Frame::Task { attempt, input }, out);
         }
     }
 
@@ -216,7 +214,7 @@ impl<W: Workload> Head<W> {
 }
 
 /// What delivery does at a task that has no outcome.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gaps {
     Wait,
     /// Drops it: the run cannot go on.

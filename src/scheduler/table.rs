@@ -205,16 +205,22 @@ impl Table {
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     #[inline(always)]
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
-        let entry = self.get(task).expect("the task is open");
+        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
         let given = Given {
             worker,
             status,
             losses: entry.blame.losses(),
             times,
         };
-        let state = match self.journal {
+        let state = match &mut self.journal {
             None => State::Answered(given),
-            Some(_) => self.note_unrecorded(task, given),
+            Some(journal) => {
+                let input_hash = input_hash(&entry.payload);
+                journal
+                    .unrecorded
+                    .push_back(Unrecorded { task, input_hash });
+                State::Recording(given)
+            }
         };
         self.give(task, state, output);
     }
@@ -231,16 +237,6 @@ impl Table {
             },
         });
         self.give(outcome.task, state, outcome.output);
-    }
-
-    /// The outcome of an open task waits for the journal.
-    fn note_unrecorded(&mut self, task: u64, given: Given) -> State {
-        let entry = self.get(task).expect("the task is open");
-        let input_hash = input_hash(&entry.payload);
-        let journal = self.journal.as_mut().expect("there is a journal");
-        let unrecorded = Unrecorded { task, input_hash };
-        journal.unrecorded.push_back(unrecorded);
-        State::Recording(given)
     }
 
     /// Puts the output in the place of the input.
@@ -311,15 +307,7 @@ impl Table {
     /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
     #[inline(always)]
     pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        let next = match &mut self.order {
-            Order::Input => {
-                let front = self.ring.front();
-                let is_next = front.is_some_and(|entry| matches!(entry.state, State::Answered(_)));
-                is_next.then_some(self.ring.base())
-            }
-            Order::Arrival { answered, .. } => answered.pop_front(),
-        };
-        let Some(task) = next else {
+        let Some(task) = self.next_answered() else {
             return false;
         };
         let entry = self.get(task).expect("the task is open");
@@ -345,15 +333,22 @@ impl Table {
         true
     }
 
-    /// The same past tasks that have no outcome; those are dropped.
-    pub fn deliver_or_skip(&mut self, mut deliver: impl FnMut(&Answer<'_>)) -> bool {
-        while !self.deliver(&mut deliver) {
-            if self.ring.len() == 0 {
-                return false;
+    #[inline(always)]
+    fn next_answered(&self) -> Option<u64> {
+        match &self.order {
+            Order::Input => {
+                let front = self.ring.front()?;
+                matches!(front.state, State::Answered(_)).then_some(self.ring.base())
             }
+            Order::Arrival { answered, .. } => answered.front().copied(),
+        }
+    }
+
+    /// Drops the tasks without an outcome that delivery waits for.
+    pub fn skip_gap(&mut self) {
+        while self.next_answered().is_none() && self.ring.len() > 0 {
             self.ring.drop_front();
         }
-        true
     }
 
     /// The oldest open task and the worker that has it, if one has.
@@ -369,9 +364,14 @@ impl Table {
     /// delivered. A straggler at the base of a full ring is put aside, unless it was never sent: then
     /// the ring is full of its likes.
     fn take_out_of_order(&mut self, task: u64) {
-        let Order::Arrival { stragglers, .. } = &mut self.order else {
+        let Order::Arrival {
+            answered,
+            stragglers,
+        } = &mut self.order
+        else {
             unreachable!("only unordered runs deliver out of order");
         };
+        answered.pop_front();
         let Some(entry) = self.ring.get_mut(task) else {
             stragglers.remove(&task);
             return;
