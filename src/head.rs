@@ -327,7 +327,7 @@ impl<W: Workload> Role for Head<W> {
             Event::Heard { conn } => self.heard(conn, now),
             Event::Frame { conn, frame } => match *frame {
                 Frame::Outcome { .. } => self.outcome(conn, frame, now, out),
-                frame => self.frame(conn, frame, now, out),
+                _ => self.frame(conn, frame, now, out),
             },
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),

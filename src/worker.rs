@@ -168,17 +168,18 @@ impl Worker {
         Ok(())
     }
 
+    #[cold]
     fn frame(
         &mut self,
         conn: ConnId,
-        frame: Frame<'_>,
+        frame: &Frame<'_>,
         now: Time,
         out: &mut impl Sink,
     ) -> Result<(), Refused> {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Ok(());
         };
-        match (&session.phase, frame) {
+        match (&session.phase, *frame) {
             (
                 Phase::Greeting { .. },
                 Frame::Hello {
@@ -492,7 +493,7 @@ impl Role for Worker {
             Event::Frame { conn, frame } => {
                 let taken = match *frame {
                     Frame::Task { attempt, input } => self.task(conn, attempt, input, out),
-                    frame => self.frame(conn, frame, now, out),
+                    _ => self.frame(conn, frame, now, out),
                 };
                 if let Err(refused) = taken {
                     self.refuse(conn, &refused, now, out);

@@ -36,14 +36,21 @@ impl<W: Workload> Head<W> {
         out.send(conn, hello);
     }
 
-    pub(super) fn frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
+    #[cold]
+    pub(super) fn frame(
+        &mut self,
+        conn: ConnId,
+        frame: &Frame<'_>,
+        now: Time,
+        out: &mut impl Sink,
+    ) {
         let Some(&mut index) = self.conns.get_mut(conn) else {
             return;
         };
         let link = &mut self.links[index as usize];
-        match (&mut link.state, frame) {
+        match (&mut link.state, *frame) {
             (State::Greeting { .. }, Frame::Welcome { .. }) => {
-                self.welcome(index, frame, now, out);
+                self.welcome(index, *frame, now, out);
             }
             (State::Greeting { .. } | State::Up(_), Frame::Refuse { refusal, reason }) => {
                 let reason = format!("it refused: {reason}");

@@ -379,14 +379,14 @@ impl Reactor {
             Place::Room => decoder.advance(count),
         };
         while outlet.conns[slot].is_open() {
-            match frames.next() {
+            // By reference: to move a frame that was just made is to wait for it, see `Payload::set`.
+            match &frames.next() {
                 Some(Ok(frame)) => {
                     has_frame = true;
-                    let frame = &frame;
                     role.handle(Event::Frame { conn, frame }, now, &mut outlet);
                 }
                 Some(Err(frame_error)) => {
-                    error = Some(CloseReason::Protocol(frame_error));
+                    error = Some(CloseReason::Protocol(frame_error.clone()));
                     break;
                 }
                 None => break,
