@@ -66,6 +66,20 @@ impl Payload {
         }
     }
 
+    /// How many bytes it has.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Inline { len, .. } => usize::from(*len),
+            Repr::Heap { len, .. } => *len as usize,
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Becomes empty, and owns no memory.
     #[inline(always)]
     pub fn clear(&mut self) {

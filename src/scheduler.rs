@@ -340,10 +340,16 @@ impl Scheduler {
         self.table.recorded(count);
     }
 
-    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    /// The next outcome to deliver, if there is one.
     #[inline(always)]
-    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        self.table.deliver(deliver)
+    pub fn due(&self) -> Option<Answer<'_>> {
+        self.table.due()
+    }
+
+    /// It is delivered: its task is done with.
+    #[inline(always)]
+    pub fn delivered(&mut self) {
+        self.table.delivered();
     }
 
     /// Drops the tasks without an outcome that delivery waits for: at the end of a run that cannot

@@ -15,7 +15,7 @@ use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Exit, Sink};
-use crate::scheduler::{Answer, NO_WORKER, Pick};
+use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
 
 impl<W: Workload> Head<W> {
@@ -51,28 +51,28 @@ impl<W: Workload> Head<W> {
     /// Hands the next finished task to the job; false if there is none.
     #[inline(always)]
     pub(super) fn deliver_next(&mut self, gaps: Gaps) -> bool {
-        let (links, former) = (&self.links, &self.former);
-        let (workload, text) = (&mut self.workload, &mut self.text);
-        let deliver = |answer: &Answer<'_>| {
-            let worker = match answer.worker.checked_sub(FORMER) {
-                Some(index) if answer.worker != NO_WORKER => &former[index as usize],
-                _ => name(links, answer.worker),
-            };
-            let delivery = Delivery {
-                task: answer.task,
-                status: answer.status,
-                output: answer.output,
-                worker,
-                attempts: answer.losses,
-                queue_us: answer.queue_us,
-                run_us: answer.run_us,
-            };
-            workload.deliver(&delivery, text);
-        };
         if gaps == Gaps::Skip {
             self.scheduler.skip_gap();
         }
-        self.scheduler.deliver(deliver)
+        let Some(answer) = self.scheduler.due() else {
+            return false;
+        };
+        let worker = match answer.worker.checked_sub(FORMER) {
+            Some(index) if answer.worker != NO_WORKER => &self.former[index as usize],
+            _ => name(&self.links, answer.worker),
+        };
+        let delivery = Delivery {
+            task: answer.task,
+            status: answer.status,
+            output: answer.output,
+            worker,
+            attempts: answer.losses,
+            queue_us: answer.queue_us,
+            run_us: answer.run_us,
+        };
+        self.workload.deliver(&delivery, &mut self.text);
+        self.scheduler.delivered();
+        true
     }
 
     pub(super) fn write_text(&mut self, out: &mut impl Sink) {

@@ -222,7 +222,8 @@ impl Table {
                 State::Recording(given)
             }
         };
-        self.give(task, state, output);
+        give(entry, state, output, &mut self.counts, &mut self.held_bytes);
+        self.queue(task, state);
     }
 
     /// Gives a ready task the outcome that the journal has of it.
@@ -236,16 +237,9 @@ impl Table {
                 run_us: outcome.run_us,
             },
         });
-        self.give(outcome.task, state, outcome.output);
-    }
-
-    /// Puts the output in the place of the input.
-    #[inline(always)]
-    fn give(&mut self, task: u64, state: State, output: &[u8]) {
-        let entry = self.set_state(task, state);
-        let input_bytes = entry.payload.len();
-        entry.payload.set(output);
-        self.held_bytes = self.held_bytes - input_bytes + output.len();
+        let (task, output) = (outcome.task, outcome.output);
+        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
+        give(entry, state, output, &mut self.counts, &mut self.held_bytes);
         self.queue(task, state);
     }
 
@@ -304,18 +298,18 @@ impl Table {
         }
     }
 
-    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    /// The next outcome to deliver, if there is one.
     #[inline(always)]
-    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        let Some(task) = self.next_answered() else {
-            return false;
+    pub fn due(&self) -> Option<Answer<'_>> {
+        let task = match &self.order {
+            Order::Input => self.ring.base(),
+            Order::Arrival { answered, .. } => *answered.front()?,
         };
-        let entry = self.get(task).expect("the task is open");
+        let entry = self.get(task)?;
         let State::Answered(given) = entry.state else {
-            unreachable!("only answered tasks are delivered");
+            return None;
         };
-        let output_bytes = entry.payload.len();
-        deliver(&Answer {
+        Some(Answer {
             task,
             status: given.status,
             output: &entry.payload,
@@ -323,30 +317,25 @@ impl Table {
             losses: given.losses,
             queue_us: given.times.queue_us,
             run_us: given.times.run_us,
-        });
+        })
+    }
+
+    /// What was due is delivered.
+    #[inline(always)]
+    pub fn delivered(&mut self) {
+        let answer = self.due().expect("only what is due is delivered");
+        let (task, output_bytes) = (answer.task, answer.output.len());
         self.counts.answered -= 1;
         self.held_bytes -= output_bytes;
         match self.order {
             Order::Input => self.ring.drop_front(),
             Order::Arrival { .. } => self.take_out_of_order(task),
         }
-        true
-    }
-
-    #[inline(always)]
-    fn next_answered(&self) -> Option<u64> {
-        match &self.order {
-            Order::Input => {
-                let front = self.ring.front()?;
-                matches!(front.state, State::Answered(_)).then_some(self.ring.base())
-            }
-            Order::Arrival { answered, .. } => answered.front().copied(),
-        }
     }
 
     /// Drops the tasks without an outcome that delivery waits for.
     pub fn skip_gap(&mut self) {
-        while self.next_answered().is_none() && self.ring.len() > 0 {
+        while self.due().is_none() && self.ring.len() > 0 {
             self.ring.drop_front();
         }
     }
@@ -435,6 +424,20 @@ fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a m
         Order::Arrival { stragglers, .. } if task < ring.base() => stragglers.get_mut(&task),
         _ => ring.get_mut(task),
     }
+}
+
+/// Puts the output in the place of the input.
+#[inline(always)]
+fn give(
+    entry: &mut Entry,
+    state: State,
+    output: &[u8],
+    counts: &mut Counts,
+    held_bytes: &mut usize,
+) {
+    *held_bytes = *held_bytes - entry.payload.len() + output.len();
+    counts.shift(entry, state);
+    entry.payload.set(output);
 }
 
 impl Counts {
