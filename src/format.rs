@@ -221,18 +221,17 @@ fn outcome(row: &Row<'_>) -> &'static str {
 /// Appends a number, two digits per division. Not by `write!`, whose machinery a million short results
 /// a second show.
 fn decimal(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
+    let mut digits = [0; 20];
     let mut start = digits.len();
-    while number >= 10 {
+    for place in digits.rchunks_exact_mut(2) {
         let pair = (number % 100) as u8;
+        place.copy_from_slice(&[b'0' + pair / 10, b'0' + pair % 10]);
         number /= 100;
         start -= 2;
-        digits[start] += pair / 10;
-        digits[start + 1] += pair % 10;
-    }
-    if number > 0 || start == digits.len() {
-        start -= 1;
-        digits[start] += number as u8;
+        if number == 0 {
+            start += usize::from(pair < 10);
+            break;
+        }
     }
     out.extend_from_slice(&digits[start..]);
 }
