@@ -267,6 +267,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "noise")]
     fn the_file_is_the_named_one_else_the_variable_s_else_the_default_if_it_is_there() {
         let (folder, path) = with_key();
         let none = folder.path().join("none");

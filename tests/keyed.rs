@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Instant;
 
 use common::net::{Client, HELLO, serve};
-use common::{Process, Worker, head, run_head, squares, worker};
+use common::{Process, Worker, head, squares, worker};
 use teamster::channel::MESSAGE_BYTES;
 use teamster::frame::{HEADER_BYTES, Side, keyed_opening, opening};
 use teamster::limits::{GREETING_TIMEOUT, STRANGER_LINES_MAX};
@@ -205,22 +205,6 @@ fn the_wrong_key_and_random_bytes_get_the_same_answer() {
     assert!(begun.elapsed() < GREETING_TIMEOUT, "nothing will change");
     assert_eq!(ended.text(), "");
     worker.says("does not have the key of this side");
-}
-
-#[test]
-fn a_key_on_one_side_only_is_told_apart() {
-    let keys = Keys::new();
-    let key = keys.make("key");
-    let (with, without) = (keyed_worker(&key), Worker::start(1));
-    let ended = run_head(&format!("-w {} square", with.address)).expect(3);
-    ended.says("has a key and this side has none");
-    let args = format!("-w {} square", without.address);
-    let ended = Process::start(&mut keyed(head(&args), &key))
-        .end()
-        .expect(3);
-    ended.says("has a key and it has none");
-    with.says("has a key and it has none");
-    without.says("has a key and this side has none");
 }
 
 #[test]

@@ -457,13 +457,7 @@ impl Reactor {
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,
-            Stage::Open => {
-                if let Some(CloseReason::Protocol(_)) = &reason {
-                    // What has yet to go may tell the other side, too, what does not fit.
-                    let _ = connection.write();
-                }
-                reason.map(|reason| connection.explain(reason))
-            }
+            Stage::Open => reason.map(|reason| connection.explain(reason)),
             Stage::Closing { is_told, .. } => (!is_told).then_some(CloseReason::Asked),
         };
         self.doomed.push((slot, reason));
