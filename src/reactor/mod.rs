@@ -429,6 +429,8 @@ impl Reactor {
         let signals = self.signals.as_mut().expect("an event came from it");
         // Until it would block, or else there is no next edge.
         while signals.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        // From now on its port is its successor's.
+        self.listener = None;
         role.handle(Event::Interrupted, now, &mut self.outlet());
     }
 
