@@ -8,7 +8,7 @@
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
-use crate::reactor::{Reactor, Target};
+use crate::reactor::{self, Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
@@ -431,7 +431,7 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
 fn listen(reactor: &mut Reactor, options: &WorkerOptions) -> Result<SocketAddr, Failure> {
     let address = &options.listen;
     let what = format!("cannot listen on {address}");
-    let resolved = (&address.host()[..], address.port).to_socket_addrs();
+    let resolved = reactor::addresses(&address.host(), address.port);
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in resolved.map_err(failure(&what))? {
         match reactor.listen_for(candidate, &options.allow) {

@@ -39,7 +39,7 @@ use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
 use connection::{Connection, Place, ReadResult, Stage};
 use lookup::Lookups;
-pub use lookup::Target;
+pub use lookup::{Target, addresses};
 use outlet::{Notes, Outlet};
 
 const LISTENER: Token = Token(usize::MAX);
