@@ -31,6 +31,7 @@ use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
+use crate::supervisor::Supervisor;
 use crate::time::Duration;
 use crate::worker::{Worker, WorkerConfig};
 
@@ -125,6 +126,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if let Some((file, sync_after)) = journal {
         replay(file, sync_after, &mut role, &mut reactor)?;
     }
+    tell_supervisor(&mut reactor, "Running");
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let recorded = reactor.take_journal().map(Recorder::finish);
@@ -421,7 +423,9 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
         .map_err(failure("cannot watch for signals"))?;
     // A worker whose standard output is closed works all the same.
     let mut stdout = io::stdout();
-    let _ = writeln!(stdout, "Listening on {address}").and_then(|()| stdout.flush());
+    let status = format!("Listening on {address}");
+    let _ = writeln!(stdout, "{status}").and_then(|()| stdout.flush());
+    tell_supervisor(&mut reactor, &status);
     reactor
         .run(&mut Worker::new(config))
         .map_err(failure("the event loop failed"))
@@ -448,6 +452,18 @@ fn listen(reactor: &mut Reactor, options: &WorkerOptions) -> Result<SocketAddr, 
         exit: Exit::Output,
         reason: format!("{what}: {error}{hint}"),
     })
+}
+
+/// Lets the supervisor know that the program can be used, and go on knowing that it lives.
+fn tell_supervisor(reactor: &mut Reactor, status: &str) {
+    match Supervisor::from_env() {
+        Ok(None) => {}
+        Ok(Some(supervisor)) => {
+            supervisor.ready(status);
+            reactor.set_supervisor(supervisor);
+        }
+        Err(error) => warn!("cannot tell the supervisor at $NOTIFY_SOCKET anything: {error}"),
+    }
 }
 
 /// A number that no other process has: the standard library's own source of hash seeds.

@@ -35,6 +35,7 @@ use crate::output::Output;
 use crate::pool::{Pool, Reports};
 use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
+use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
 use connection::{Connection, Place, ReadResult, Stage};
@@ -60,6 +61,7 @@ pub struct Reactor {
     listener: Option<Listener>,
     lookups: Option<Lookups>,
     signals: Option<UnixStream>,
+    supervisor: Option<Supervisor>,
     /// A signal has arrived and the role does not know it yet.
     is_interrupted: bool,
     pool: Option<Pool>,
@@ -93,6 +95,8 @@ enum Deadline {
     Accept,
     /// There is room to say how many were turned away without a word.
     LeftOut,
+    /// The supervisor wants a sign of life.
+    Alive,
 }
 
 impl Reactor {
@@ -116,6 +120,7 @@ impl Reactor {
             listener: None,
             lookups: None,
             signals: None,
+            supervisor: None,
             is_interrupted: false,
             pool: None,
             output: None,
@@ -156,6 +161,7 @@ impl Reactor {
     /// If polling itself fails.
     pub fn run(&mut self, role: &mut impl Role) -> io::Result<Exit> {
         self.start = Instant::now();
+        self.say_alive(Time::ZERO);
         loop {
             self.turn(role)?;
             let Some(exit) = self.notes.exit else {
@@ -431,6 +437,9 @@ impl Reactor {
         while signals.read(&mut bytes).is_ok_and(|count| count > 0) {}
         // From now on its port is its successor's.
         self.listener = None;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.stopping();
+        }
         role.handle(Event::Interrupted, now, &mut self.outlet());
     }
 
@@ -445,6 +454,7 @@ impl Reactor {
                     }
                 }
                 Deadline::LeftOut => self.say_left_out(now),
+                Deadline::Alive => self.say_alive(now),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }
