@@ -16,6 +16,7 @@ dir=$(cd "$dir" && pwd)
 cd "$(dirname "$0")/.."
 source=$(pwd)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
+sysroot=$(rustc --print sysroot)
 
 fail() {
     echo "build.sh: $*" >&2
@@ -24,9 +25,9 @@ fail() {
 
 # No path of this machine gets into the files, and nothing of another build: not the caller's
 # flags, and no target folder but one of its own.
-export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$source=/teamster \
---remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$(rustc --print sysroot)=/rust"
-export CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
+RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$source=/teamster \
+--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$sysroot=/rust"
+export RUSTFLAGS CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
 unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 # With a target named, the flags are for it alone and not for what runs during the build.
 cargo build --locked --release --bins --target "$target" --target-dir target/dist
