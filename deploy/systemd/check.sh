@@ -6,6 +6,11 @@ cd "$(dirname "$0")"
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
+fail() {
+    printf '%s\n' "$1" >&2
+    exit 1
+}
+
 units=$root/etc/systemd/system
 mkdir -p "$units/teamster-worker@2.service.d" "$root/opt/teamster/bin" "$root/usr/lib/systemd"
 cp -R /usr/lib/systemd/system "$root/usr/lib/systemd/"
@@ -19,12 +24,9 @@ done
 cp programs.conf "$units/teamster-worker@2.service.d/"
 
 for unit in teamster-worker@1 teamster-worker@2 teamster-head@primes; do
-    said=$(systemd-analyze verify --man=no --root="$root" "$unit.service" 2>&1) || true
-    said=$(printf '%s\n' "$said" | grep -F teamster || true)
-    [ -z "$said" ] || {
-        printf '%s\n' "$said" >&2
-        exit 1
-    }
-    systemd-analyze security --no-pager --offline=true --root="$root" --threshold=20 \
-        "$unit.service" | tail -n 1
+    said=$(systemd-analyze verify --man=no --root="$root" "$unit.service" 2>&1 |
+        grep -F teamster) && fail "$said"
+    said=$(systemd-analyze security --no-pager --offline=true --root="$root" --threshold=20 \
+        "$unit.service") || fail "$said"
+    printf '%s\n' "$said" | tail -n 1
 done
