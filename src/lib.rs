@@ -13,6 +13,8 @@ pub mod head;
 pub mod journal;
 pub mod kernel;
 pub mod kernels;
+pub mod key;
+pub mod keyfile;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;

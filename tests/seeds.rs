@@ -48,6 +48,14 @@ fn journal() {
     }
 }
 
+#[test]
+fn arguments() {
+    for (name, bytes) in seeds("arguments") {
+        eprintln!("{name}");
+        fuzzing::arguments(&bytes);
+    }
+}
+
 /// The committed seeds of a target, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

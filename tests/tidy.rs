@@ -16,7 +16,8 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter", "network",
+        "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
+        "network",
     ],
     &["lanes", "scheduler", "journal", "format", "messages"],
     &[
@@ -28,6 +29,7 @@ const RANKS: &[&[&str]] = &[
         "mailbox",
         "signals",
         "supervisor",
+        "keyfile",
     ],
     &["output", "recorder", "options"],
     &["reactor", "fuzzing"],
@@ -42,6 +44,7 @@ const PURE: &[&str] = &[
     "payload",
     "rng",
     "hash",
+    "key",
     "role",
     "frame",
     "conns",

