@@ -100,6 +100,6 @@ for host in $hosts; do
     fi
 done
 [ -z "$failed" ] || {
-    echo "push.sh: not as wanted:$failed; the other hosts are. It can be run again at any time." >&2
+    echo "push.sh: not as wanted:$failed (the same command does no harm to the others)" >&2
     exit 1
 }

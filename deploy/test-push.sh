@@ -30,10 +30,10 @@ fail() {
 on() { ip netns exec "$name-$1" "${@:2}"; }
 remote() { on head ssh -F "$work/ssh_config" "$@"; }
 
-# The program in a machine that systemd-nspawn started: its only child.
 leave() {
     local machine pid
     for machine in "${!nspawn[@]}"; do
+        # Its only child is the first process of that machine, and takes all others with it.
         pid=${nspawn[$machine]}
         pkill -KILL --parent "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
@@ -171,6 +171,7 @@ SSH="ssh -F $work/ssh_config" on head deploy/push.sh --worker /bin/false --key "
 step "a worker that dies, and one that hangs, are started again"
 restarts() {
     local count
+    # The watchdog takes 30 s.
     for _ in $(seq 200); do
         count=$(remote worker-1 systemctl show teamster-worker@2 -p NRestarts --value)
         [ "$count" != "$1" ] || return 0
@@ -178,9 +179,12 @@ restarts() {
     done
     fail "$count restarts"
 }
-remote worker-1 systemctl kill --signal KILL teamster-worker@2
+signal() {
+    remote worker-1 "kill -s $1 \$(systemctl show teamster-worker@2 -p MainPID --value)"
+}
+signal KILL
 restarts 1
-remote worker-1 systemctl kill --signal STOP teamster-worker@2
+signal STOP
 restarts 2
 
 step "and removed"
