@@ -72,7 +72,9 @@ remove() {
     }
     drain "$old"
     clear
-    rm -rf "$base"
+    # In a folder that may also hold the head's program.
+    rm -rf "$base"/[0-9]* "$base/current" "$base/log"
+    rmdir "$base" 2>/dev/null || :
     say "release $old is removed; what it runs has 30 s to finish"
 }
 

@@ -187,13 +187,31 @@ restarts 1
 signal STOP
 restarts 2
 
+step "a job as a unit goes on after its head is killed"
+remote worker-1 'install -d -m 700 /etc/teamster/jobs && cat >/etc/teamster/key' <"$work/key"
+remote worker-1 'chmod 600 /etc/teamster/key && install -d /opt/teamster/bin &&
+    cat >/opt/teamster/bin/head && chmod 755 /opt/teamster/bin/head' <"$dist/head"
+remote worker-1 'cat >/etc/systemd/system/teamster-head@.service' <deploy/systemd/teamster-head@.service
+remote worker-1 'cat >/etc/teamster/jobs/squares.env && systemctl daemon-reload &&
+    systemctl start teamster-head@squares' \
+    <<<'JOB=--workers 10.0.0.12,10.0.0.13 square --count 100 --work-ms 100'
+sleep 2
+remote worker-1 "kill -9 \$(systemctl show teamster-head@squares -p MainPID --value)"
+for _ in $(seq 200); do
+    remote worker-1 'test -e /var/lib/teamster/squares/results' && break
+    sleep 0.3
+done
+remote worker-1 'cat /var/lib/teamster/squares/results' >"$work/results"
+[ "$(tail -n 1 "$work/results")" = '99 -> 9801' ] || fail "it did not go on"
+remote worker-1 journalctl --no-pager --output cat --unit teamster-head@squares
+
 step "and removed"
 push --remove
 said 'release 2 is removed' 3
 push --remove
 said 'there is no worker' 3
 for machine in "${machines[@]}"; do
-    remote "$machine" '! pgrep -x worker && ! ls -d /opt/teamster ~/teamster' 2>/dev/null ||
+    remote "$machine" '! pgrep -x worker && ! ls -d /opt/teamster/[0-9]* /opt/teamster/current ~/teamster' 2>/dev/null ||
         fail "something is left on $machine"
 done
 step "all as it should be"
