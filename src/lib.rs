@@ -2,8 +2,10 @@
 #![warn(missing_docs)]
 
 pub mod buffer;
+pub mod channel;
 pub mod conns;
 pub mod depth;
+pub mod entropy;
 pub mod format;
 pub mod frame;
 #[doc(hidden)]

@@ -104,6 +104,9 @@ macro_rules! variants {
         fn variant(error: &FrameError) -> &'static str {
             match error {
                 $(FrameError::$name { .. } => stringify!($name),)*
+                FrameError::Unkeyed | FrameError::WrongKey | FrameError::Forged => {
+                    unreachable!("a decoder knows no key")
+                }
             }
         }
     };
