@@ -25,10 +25,12 @@ fail() {
 
 # No path of this machine gets into the files, and nothing of another build: not the caller's
 # flags, and no target folder but one of its own.
+for name in $(env | sed -n 's/^\(CARGO_\(BUILD\|ENCODED\|PROFILE\|TARGET\)_[A-Z0-9_]*\)=.*/\1/p'); do
+    unset "$name"
+done
 RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$source=/teamster \
 --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$sysroot=/rust"
 export RUSTFLAGS CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
-unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 # With a target named, the flags are for it alone and not for what runs during the build.
 cargo build --locked --release --bins --target "$target" --target-dir target/dist
 
