@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use log::info;
 
+use crate::channel;
 use crate::key::{KEY_BYTES, Key, Keys};
 use crate::limits::KEY_FILE_BYTES_MAX;
 
@@ -32,7 +33,15 @@ pub fn find(named: Option<&Path>) -> Result<Option<Keys>, String> {
         Some(path) => Some(path.to_owned()),
         None => implicit()?,
     };
-    path.map(|path| read(&path)).transpose()
+    match path {
+        None => Ok(None),
+        Some(path) if !channel::IS_AVAILABLE => Err(format!(
+            "this build has no encryption, so the key in {} is of no use; build it with the feature \
+             noise",
+            path.display()
+        )),
+        Some(path) => read(&path).map(Some),
+    }
 }
 
 /// The file that is used unless the command line names one: `$TEAMSTER_KEY_FILE`, else

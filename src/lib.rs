@@ -5,7 +5,6 @@ pub mod buffer;
 pub mod channel;
 pub mod conns;
 pub mod depth;
-pub mod entropy;
 pub mod format;
 pub mod frame;
 #[doc(hidden)]

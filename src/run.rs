@@ -107,7 +107,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     if let Some(keys) = keys {
-        reactor.set_keys(keys);
+        reactor
+            .set_keys(keys)
+            .map_err(failure("cannot use the key"))?;
     }
     // Before there is a file that would be left behind.
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
@@ -441,7 +443,9 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
     let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     if let Some(keys) = keys {
-        reactor.set_keys(keys);
+        reactor
+            .set_keys(keys)
+            .map_err(failure("cannot use the key"))?;
     }
     let address = listen(&mut reactor, &address, &options.allow)?;
     let slots = u16::try_from(options.slots).expect("the command line allows fewer");

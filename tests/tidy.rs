@@ -26,7 +26,6 @@ const RANKS: &[&[&str]] = &[
         "format",
         "messages",
         "channel",
-        "entropy",
     ],
     &[
         "head",

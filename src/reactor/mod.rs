@@ -18,6 +18,7 @@ mod lookup;
 mod outlet;
 mod reading;
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +28,6 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::channel::{Channel, PLAIN_BYTES_MAX};
-use crate::entropy;
 use crate::frame::Side;
 use crate::key::Keys;
 use crate::limits::{
@@ -59,8 +59,8 @@ pub struct Reactor {
     start: Instant,
     side: Side,
     payload_bytes_max: usize,
-    /// With some every connection is a keyed one.
-    keys: Option<Keys>,
+    /// With some every connection is a keyed one, and has a secret of its own from the file.
+    keys: Option<(Keys, File)>,
     conns: Slab<Connection>,
     generation: u32,
     listener: Option<Listener>,
@@ -148,19 +148,20 @@ impl Reactor {
 
     /// Has every connection from now on be sealed with the first of these keys if it is dialled, and
     /// with any of them if it is accepted.
-    pub fn set_keys(&mut self, keys: Keys) {
-        self.keys = Some(keys);
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn set_keys(&mut self, keys: Keys) -> io::Result<()> {
+        // Opened once: no descriptor may be left when a connection needs some.
+        self.keys = Some((keys, File::open("/dev/random")?));
         self.plain_buffer = vec![0; PLAIN_BYTES_MAX].into();
+        Ok(())
     }
 
     /// Says what the role's dials mean: indices into `targets`.
     pub fn set_targets(&mut self, targets: Vec<Target>) {
         self.lookups = Some(Lookups::new(targets, self.mailbox.clone()));
     }
-
-    /// Has every connection from now on be sealed with the first of these keys if it is dialled, and
-    /// with any of them if it is accepted.
-    pub fn set_keys(&mut self, _keys: Keys) {}
 
     /// Says where signals arrive, as bytes: the role is told that it is interrupted.
     ///
@@ -298,7 +299,14 @@ impl Reactor {
     fn register(&mut self, stream: TcpStream, stage: Stage) -> io::Result<usize> {
         self.generation = self.generation.wrapping_add(1);
         let (side, limit) = (self.side, self.payload_bytes_max);
-        let channel = (self.keys.as_ref()).map(|keys| Channel::new(side, keys, entropy::secret()));
+        let channel = match &mut self.keys {
+            None => None,
+            Some((keys, random)) => {
+                let mut secret = [0; 32];
+                random.read_exact(&mut secret)?;
+                Some(Channel::new(side, keys, secret))
+            }
+        };
         let connection = Connection::new(stream, self.generation, stage, side, limit, channel);
         let slot = self.conns.insert(connection);
         let registered = self.poll.registry().register(
@@ -437,7 +445,13 @@ impl Reactor {
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,
-            Stage::Open => reason.map(|reason| connection.explain(reason)),
+            Stage::Open => {
+                if let Some(CloseReason::Protocol(_)) = &reason {
+                    // What has yet to go may tell the other side, too, what does not fit.
+                    let _ = connection.write();
+                }
+                reason.map(|reason| connection.explain(reason))
+            }
             Stage::Closing { is_told, .. } => (!is_told).then_some(CloseReason::Asked),
         };
         self.doomed.push((slot, reason));
