@@ -194,7 +194,7 @@ remote worker-1 'chmod 600 /etc/teamster/key && install -d /opt/teamster/bin &&
 remote worker-1 'cat >/etc/systemd/system/teamster-head@.service' <deploy/systemd/teamster-head@.service
 remote worker-1 'cat >/etc/teamster/jobs/squares.env && systemctl daemon-reload &&
     systemctl start teamster-head@squares' \
-    <<<'JOB=--workers 10.0.0.12,10.0.0.13 square --count 100 --work-ms 100'
+    <<<'JOB=--workers 10.0.0.12,10.0.0.13 square --count 400 --work-ms 100'
 sleep 2
 remote worker-1 "kill -9 \$(systemctl show teamster-head@squares -p MainPID --value)"
 for _ in $(seq 200); do
@@ -202,7 +202,7 @@ for _ in $(seq 200); do
     sleep 0.3
 done
 remote worker-1 'cat /var/lib/teamster/squares/results' >"$work/results"
-[ "$(tail -n 1 "$work/results")" = '99 -> 9801' ] || fail "it did not go on"
+[ "$(tail -n 1 "$work/results")" = '399 -> 159201' ] || fail "it did not go on"
 remote worker-1 journalctl --no-pager --output cat --unit teamster-head@squares
 
 step "and removed"
