@@ -133,6 +133,17 @@ fn bad_usage_is_2_with_a_hint_on_standard_error() {
 }
 
 #[test]
+#[cfg(not(feature = "noise"))]
+fn a_key_is_refused_by_a_build_without_encryption() {
+    for ended in [
+        run_worker("-l 127.0.0.1:0 --key-file k"),
+        run_head("-w 127.0.0.1:1 --key-file k square"),
+    ] {
+        ended.expect(2).says("this build has no encryption");
+    }
+}
+
+#[test]
 fn a_worker_that_cannot_listen_is_5() {
     let first = Worker::start(1);
     let ended = run_worker(&format!("-l {}", first.address)).expect(5);

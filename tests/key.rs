@@ -6,6 +6,8 @@
 //! Invariant: no test depends on this machine's own key: each names a file, or expects an end before
 //! one is looked for.
 
+#![cfg(feature = "noise")]
+
 mod common;
 
 use std::fs::{self, Permissions};
