@@ -17,6 +17,7 @@ mod work;
 use log::{error, warn};
 
 use crate::conns::Conns;
+use crate::frame::Frame;
 use crate::kernel::Workload;
 use crate::limits::{
     ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
@@ -313,6 +314,7 @@ impl<W: Workload> Head<W> {
 }
 
 impl<W: Workload> Role for Head<W> {
+    #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         if self.ended.is_some() {
             return;
@@ -323,7 +325,10 @@ impl<W: Workload> Role for Head<W> {
             }
             Event::DialFailed { dial, reason } => self.lose(dial, reason, now),
             Event::Heard { conn } => self.heard(conn, now),
-            Event::Frame { conn, frame } => self.frame(conn, frame, now, out),
+            Event::Frame { conn, frame } => match *frame {
+                Frame::Outcome { .. } => self.outcome(conn, frame, now, out),
+                _ => self.frame(conn, frame, now, out),
+            },
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Written { bytes } => self.unwritten_bytes -= bytes,

@@ -35,5 +35,6 @@ pub mod scheduler;
 pub mod serial;
 pub mod signals;
 pub mod silence;
+pub mod supervisor;
 pub mod time;
 pub mod worker;

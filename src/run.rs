@@ -8,7 +8,7 @@
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -30,11 +30,12 @@ use crate::messages::{self, say};
 use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
-use crate::reactor::{Reactor, Target};
+use crate::reactor::{self, Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
+use crate::supervisor::Supervisor;
 use crate::time::Duration;
 use crate::worker::{Worker, WorkerConfig};
 
@@ -138,6 +139,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if let Some((file, sync_after)) = journal {
         replay(file, sync_after, &mut role, &mut reactor)?;
     }
+    tell_supervisor(&mut reactor, "Running");
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let recorded = reactor.take_journal().map(Recorder::finish);
@@ -472,7 +474,9 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
         .map_err(failure("cannot watch for signals"))?;
     // A worker whose standard output is closed works all the same.
     let mut stdout = io::stdout();
-    let _ = writeln!(stdout, "Listening on {address}").and_then(|()| stdout.flush());
+    let status = format!("Listening on {address}");
+    let _ = writeln!(stdout, "{status}").and_then(|()| stdout.flush());
+    tell_supervisor(&mut reactor, &status);
     reactor
         .run(&mut Worker::new(config))
         .map_err(failure("the event loop failed"))
@@ -496,7 +500,7 @@ fn listen(
     allow: &[Network],
 ) -> Result<SocketAddr, Failure> {
     let what = format!("cannot listen on {address}");
-    let resolved = (&address.host()[..], address.port).to_socket_addrs();
+    let resolved = reactor::addresses(&address.host(), address.port);
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in resolved.map_err(failure(&what))? {
         match reactor.listen_for(candidate, allow) {
@@ -513,6 +517,18 @@ fn listen(
         exit: Exit::Output,
         reason: format!("{what}: {error}{hint}"),
     })
+}
+
+/// Lets the supervisor know that the program can be used, and go on knowing that it lives.
+fn tell_supervisor(reactor: &mut Reactor, status: &str) {
+    match Supervisor::from_env() {
+        Ok(None) => {}
+        Ok(Some(supervisor)) => {
+            supervisor.ready(status);
+            reactor.set_supervisor(supervisor);
+        }
+        Err(error) => warn!("cannot tell the supervisor at $NOTIFY_SOCKET anything: {error}"),
+    }
 }
 
 /// A number that no other process has: the standard library's own source of hash seeds.

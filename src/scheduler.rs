@@ -122,9 +122,9 @@ impl Scheduler {
     #[inline(always)]
     pub fn has_room(&self) -> bool {
         let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
-        self.table.counts().open() == 0
-            || (self.table.window_tasks() < WINDOW_TASKS
-                && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
+        (self.table.window_tasks() < WINDOW_TASKS
+            && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
+            || self.table.counts().open() == 0
     }
 
     /// Adds the next task, ready to be sent.
@@ -340,16 +340,22 @@ impl Scheduler {
         self.table.recorded(count);
     }
 
-    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    /// The next outcome to deliver, if there is one.
     #[inline(always)]
-    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        self.table.deliver(deliver)
+    pub fn due(&self) -> Option<Answer<'_>> {
+        self.table.due()
     }
 
-    /// Like [`Scheduler::deliver`], but past tasks without an outcome, which are dropped: for the end
-    /// of a run that cannot go on.
-    pub fn deliver_or_skip(&mut self, deliver: impl FnMut(&Answer<'_>)) -> bool {
-        self.table.deliver_or_skip(deliver)
+    /// It is delivered: its task is done with.
+    #[inline(always)]
+    pub fn delivered(&mut self) {
+        self.table.delivered();
+    }
+
+    /// Drops the tasks without an outcome that delivery waits for: at the end of a run that cannot
+    /// go on.
+    pub fn skip_gap(&mut self) {
+        self.table.skip_gap();
     }
 
     /// How many open tasks are in which state.

@@ -150,6 +150,7 @@ impl Observed {
 }
 
 impl Role for Observed {
+    #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         match &event {
             Event::Heard { .. } => self.now.visits += 1,

@@ -104,6 +104,7 @@ pub struct Tally {
 }
 
 impl Tally {
+    #[inline(always)]
     pub(super) fn count(&mut self, status: Status) {
         match status {
             Status::Done => self.done += 1,

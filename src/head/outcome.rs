@@ -14,7 +14,7 @@ use super::{Head, Timer};
 use crate::frame::{Frame, Status};
 use crate::kernel::Workload;
 use crate::limits::{DOUBT_TIMEOUT, FAST_FAILURE};
-use crate::role::Sink;
+use crate::role::{ConnId, Sink};
 use crate::scheduler::{Loss, Verdict};
 use crate::time::{Duration, Time};
 
@@ -22,11 +22,14 @@ impl<W: Workload> Head<W> {
     #[inline(always)]
     pub(super) fn outcome(
         &mut self,
-        index: u32,
+        conn: ConnId,
         frame: &Frame<'_>,
         now: Time,
         out: &mut impl Sink,
     ) {
+        let Some(&mut index) = self.conns.get_mut(conn) else {
+            return;
+        };
         let &Frame::Outcome {
             attempt,
             status,
@@ -38,7 +41,7 @@ impl<W: Workload> Head<W> {
         };
         let link = &mut self.links[index as usize];
         let State::Up(session) = &mut link.state else {
-            unreachable!("the caller matched it");
+            return self.untimely(index, frame.kind(), now, out);
         };
         let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         // One that ran out of time has tried for long, however little that was.

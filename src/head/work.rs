@@ -15,7 +15,7 @@ use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Exit, Sink};
-use crate::scheduler::{Answer, NO_WORKER, Pick};
+use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
 
 impl<W: Workload> Head<W> {
@@ -51,28 +51,28 @@ impl<W: Workload> Head<W> {
     /// Hands the next finished task to the job; false if there is none.
     #[inline(always)]
     pub(super) fn deliver_next(&mut self, gaps: Gaps) -> bool {
-        let (links, former) = (&self.links, &self.former);
-        let (workload, text) = (&mut self.workload, &mut self.text);
-        let deliver = |answer: &Answer<'_>| {
-            let worker = match answer.worker.checked_sub(FORMER) {
-                Some(index) if answer.worker != NO_WORKER => &former[index as usize],
-                _ => name(links, answer.worker),
-            };
-            let delivery = Delivery {
-                task: answer.task,
-                status: answer.status,
-                output: answer.output,
-                worker,
-                attempts: answer.losses,
-                queue_us: answer.queue_us,
-                run_us: answer.run_us,
-            };
-            workload.deliver(&delivery, text);
-        };
-        match gaps {
-            Gaps::Wait => self.scheduler.deliver(deliver),
-            Gaps::Skip => self.scheduler.deliver_or_skip(deliver),
+        if gaps == Gaps::Skip {
+            self.scheduler.skip_gap();
         }
+        let Some(answer) = self.scheduler.due() else {
+            return false;
+        };
+        let worker = match answer.worker.checked_sub(FORMER) {
+            Some(index) if answer.worker != NO_WORKER => &self.former[index as usize],
+            _ => name(&self.links, answer.worker),
+        };
+        let delivery = Delivery {
+            task: answer.task,
+            status: answer.status,
+            output: answer.output,
+            worker,
+            attempts: answer.losses,
+            queue_us: answer.queue_us,
+            run_us: answer.run_us,
+        };
+        self.workload.deliver(&delivery, &mut self.text);
+        self.scheduler.delivered();
+        true
     }
 
     pub(super) fn write_text(&mut self, out: &mut impl Sink) {
@@ -135,28 +135,26 @@ impl<W: Workload> Head<W> {
         let slots = u32::from(link.slots);
         let wanted = link.up().tasks_wanted(is_ahead, now);
         loop {
-            let session = self.links[index as usize].up();
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
                 return true;
             }
-            match self.scheduler.pick(index, slots) {
-                Pick::Wait => return true,
-                Pick::Nothing => {
-                    if !self.pull() {
-                        // What is ready all the same is kept for another worker.
-                        return self.scheduler.counts().ready > 0;
-                    }
+            let (task, input_bytes) = loop {
+                match self.scheduler.pick(index, slots) {
+                    Pick::Task { task, input_bytes } => break (task, input_bytes),
+                    Pick::Wait => return true,
+                    Pick::Nothing if self.pull() => {}
+                    // What is ready all the same is kept for another worker.
+                    Pick::Nothing => return self.scheduler.counts().ready > 0,
                 }
-                Pick::Task { task, input_bytes } => {
-                    if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
-                        return true;
-                    }
-                    assert!(held < session.credit_tasks, "credit is a promise");
-                    let (attempt, input) = self.scheduler.assign(task, index, now);
-                    session.send(Frame::Task { attempt, input }, out);
-                }
+            };
+            let session = self.links[index as usize].up();
+            if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
+                return true;
             }
+            assert!(held < session.credit_tasks, "credit is a promise");
+            let (attempt, input) = self.scheduler.assign(task, index, now);
+            session.send(Frame::Task { attempt, input }, out);
         }
     }
 
@@ -216,7 +214,7 @@ impl<W: Workload> Head<W> {
 }
 
 /// What delivery does at a task that has no outcome.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gaps {
     Wait,
     /// Drops it: the run cannot go on.

@@ -1,18 +1,21 @@
-//! The threads that take from the reactor: output and journal, and what all helper threads report.
+//! The threads that take from the reactor: output and journal, and what all helper threads report;
+//! and who watches over the loop itself.
 //!
 //! What it is: the part of the reactor that sets them up, hands over and takes notices. What it is
-//! not: those threads.
+//! not: those threads, or that supervisor.
 //!
 //! Invariant: each is handed something at most once per turn and never waited for, except by
 //! `write_through` before the run.
 
 use std::io;
 
-use super::Reactor;
+use super::{Deadline, Reactor};
+
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
 use crate::recorder::Recorder;
 use crate::role::{Event, Role};
+use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time};
 
 impl Reactor {
@@ -39,6 +42,22 @@ impl Reactor {
     /// Takes the journal back after a run, to finish it.
     pub fn take_journal(&mut self) -> Option<Recorder> {
         self.journal.take()
+    }
+
+    /// Says who wants to know whether this reactor goes round. Until the run nothing is said.
+    pub fn set_supervisor(&mut self, supervisor: Supervisor) {
+        self.supervisor = Some(supervisor);
+    }
+
+    /// Gives the sign of life that is due, and sees to the next. Without a supervisor that wants it
+    /// there is no such deadline.
+    pub(super) fn say_alive(&mut self, now: Time) {
+        if let Some(supervisor) = &self.supervisor
+            && let Some(every) = supervisor.alive_every()
+        {
+            supervisor.alive();
+            self.timers.set(Deadline::Alive, now + every);
+        }
     }
 
     /// Writes `text` before the run and waits until it is written. False if a signal has come or the

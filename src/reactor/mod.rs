@@ -39,11 +39,12 @@ use crate::output::Output;
 use crate::pool::{Pool, Reports};
 use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
+use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
 use connection::{Connection, Stage};
 use lookup::Lookups;
-pub use lookup::Target;
+pub use lookup::{Target, addresses};
 use outlet::{Notes, Outlet};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -66,6 +67,7 @@ pub struct Reactor {
     listener: Option<Listener>,
     lookups: Option<Lookups>,
     signals: Option<UnixStream>,
+    supervisor: Option<Supervisor>,
     /// A signal has arrived and the role does not know it yet.
     is_interrupted: bool,
     pool: Option<Pool>,
@@ -103,6 +105,8 @@ enum Deadline {
     Accept,
     /// There is room to say how many were turned away without a word.
     LeftOut,
+    /// The supervisor wants a sign of life.
+    Alive,
 }
 
 impl Reactor {
@@ -127,6 +131,7 @@ impl Reactor {
             listener: None,
             lookups: None,
             signals: None,
+            supervisor: None,
             is_interrupted: false,
             pool: None,
             output: None,
@@ -180,6 +185,7 @@ impl Reactor {
     /// If polling itself fails.
     pub fn run(&mut self, role: &mut impl Role) -> io::Result<Exit> {
         self.start = Instant::now();
+        self.say_alive(Time::ZERO);
         loop {
             self.turn(role)?;
             let Some(exit) = self.notes.exit else {
@@ -341,6 +347,11 @@ impl Reactor {
         let signals = self.signals.as_mut().expect("an event came from it");
         // Until it would block, or else there is no next edge.
         while signals.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        // From now on its port is its successor's.
+        self.listener = None;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.stopping();
+        }
         role.handle(Event::Interrupted, now, &mut self.outlet());
     }
 
@@ -355,6 +366,7 @@ impl Reactor {
                     }
                 }
                 Deadline::LeftOut => self.say_left_out(now),
+                Deadline::Alive => self.say_alive(now),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }

@@ -7,6 +7,7 @@
 //! Invariant: nothing here fails or blocks, and nothing is done twice.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -97,10 +98,11 @@ impl Sink for Outlet<'_> {
         let Some(Command::Submit(_, jobs)) = notes.pool.last_mut() else {
             unreachable!("it was just added if it was not there");
         };
-        jobs.push_back(Job {
+        // What `push_back` takes is built elsewhere and copied: see `Payload::set`.
+        jobs.extend(iter::once_with(|| Job {
             attempt,
             input: Payload::EMPTY,
-        });
+        }));
         let job = jobs.back_mut().expect("it was just added");
         job.input.set(input);
     }

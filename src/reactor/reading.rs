@@ -131,13 +131,14 @@ impl Reactor {
                 }
             };
             while outlet.conns[slot].is_open() {
-                match frames.next() {
+                // By reference: to move a frame that was just made is to wait for it, see
+                // `Payload::set`.
+                match &frames.next() {
                     Some(Ok(frame)) => {
                         has_frame = true;
-                        let frame = &frame;
                         role.handle(Event::Frame { conn, frame }, now, &mut outlet);
                     }
-                    Some(Err(error)) => return (has_frame, Some(error)),
+                    Some(Err(error)) => return (has_frame, Some(error.clone())),
                     None => break,
                 }
             }

@@ -67,8 +67,7 @@ pub(super) struct Given {
 
 impl Times {
     pub fn new(sent_at: Time, run_us: u32, now: Time) -> Times {
-        let elapsed_us = now.as_micros().saturating_sub(sent_at.as_micros());
-        let elapsed_us = u32::try_from(elapsed_us).unwrap_or(u32::MAX);
+        let elapsed_us = u32::try_from(now.micros_since(sent_at)).unwrap_or(u32::MAX);
         Times {
             queue_us: elapsed_us.saturating_sub(run_us),
             run_us,

@@ -205,18 +205,25 @@ impl Table {
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     #[inline(always)]
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
-        let entry = self.get(task).expect("the task is open");
+        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
         let given = Given {
             worker,
             status,
             losses: entry.blame.losses(),
             times,
         };
-        let state = match self.journal {
+        let state = match &mut self.journal {
             None => State::Answered(given),
-            Some(_) => self.note_unrecorded(task, given),
+            Some(journal) => {
+                let input_hash = input_hash(&entry.payload);
+                journal
+                    .unrecorded
+                    .push_back(Unrecorded { task, input_hash });
+                State::Recording(given)
+            }
         };
-        self.give(task, state, output);
+        give(entry, state, output, &mut self.counts, &mut self.held_bytes);
+        self.queue(task, state);
     }
 
     /// Gives a ready task the outcome that the journal has of it.
@@ -230,26 +237,9 @@ impl Table {
                 run_us: outcome.run_us,
             },
         });
-        self.give(outcome.task, state, outcome.output);
-    }
-
-    /// The outcome of an open task waits for the journal.
-    fn note_unrecorded(&mut self, task: u64, given: Given) -> State {
-        let entry = self.get(task).expect("the task is open");
-        let input_hash = input_hash(&entry.payload);
-        let journal = self.journal.as_mut().expect("there is a journal");
-        let unrecorded = Unrecorded { task, input_hash };
-        journal.unrecorded.push_back(unrecorded);
-        State::Recording(given)
-    }
-
-    /// Puts the output in the place of the input.
-    #[inline(always)]
-    fn give(&mut self, task: u64, state: State, output: &[u8]) {
-        let entry = self.set_state(task, state);
-        let input_bytes = entry.payload.len();
-        entry.payload.set(output);
-        self.held_bytes = self.held_bytes - input_bytes + output.len();
+        let (task, output) = (outcome.task, outcome.output);
+        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
+        give(entry, state, output, &mut self.counts, &mut self.held_bytes);
         self.queue(task, state);
     }
 
@@ -308,26 +298,18 @@ impl Table {
         }
     }
 
-    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    /// The next outcome to deliver, if there is one.
     #[inline(always)]
-    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        let next = match &mut self.order {
-            Order::Input => {
-                let front = self.ring.front();
-                let is_next = front.is_some_and(|entry| matches!(entry.state, State::Answered(_)));
-                is_next.then_some(self.ring.base())
-            }
-            Order::Arrival { answered, .. } => answered.pop_front(),
+    pub fn due(&self) -> Option<Answer<'_>> {
+        let task = match &self.order {
+            Order::Input => self.ring.base(),
+            Order::Arrival { answered, .. } => *answered.front()?,
         };
-        let Some(task) = next else {
-            return false;
-        };
-        let entry = self.get(task).expect("the task is open");
+        let entry = self.get(task)?;
         let State::Answered(given) = entry.state else {
-            unreachable!("only answered tasks are delivered");
+            return None;
         };
-        let output_bytes = entry.payload.len();
-        deliver(&Answer {
+        Some(Answer {
             task,
             status: given.status,
             output: &entry.payload,
@@ -335,25 +317,27 @@ impl Table {
             losses: given.losses,
             queue_us: given.times.queue_us,
             run_us: given.times.run_us,
-        });
+        })
+    }
+
+    /// What was due is delivered.
+    #[inline(always)]
+    pub fn delivered(&mut self) {
+        let answer = self.due().expect("only what is due is delivered");
+        let (task, output_bytes) = (answer.task, answer.output.len());
         self.counts.answered -= 1;
         self.held_bytes -= output_bytes;
         match self.order {
             Order::Input => self.ring.drop_front(),
             Order::Arrival { .. } => self.take_out_of_order(task),
         }
-        true
     }
 
-    /// The same past tasks that have no outcome; those are dropped.
-    pub fn deliver_or_skip(&mut self, mut deliver: impl FnMut(&Answer<'_>)) -> bool {
-        while !self.deliver(&mut deliver) {
-            if self.ring.len() == 0 {
-                return false;
-            }
+    /// Drops the tasks without an outcome that delivery waits for.
+    pub fn skip_gap(&mut self) {
+        while self.due().is_none() && self.ring.len() > 0 {
             self.ring.drop_front();
         }
-        true
     }
 
     /// The oldest open task and the worker that has it, if one has.
@@ -369,9 +353,14 @@ impl Table {
     /// delivered. A straggler at the base of a full ring is put aside, unless it was never sent: then
     /// the ring is full of its likes.
     fn take_out_of_order(&mut self, task: u64) {
-        let Order::Arrival { stragglers, .. } = &mut self.order else {
+        let Order::Arrival {
+            answered,
+            stragglers,
+        } = &mut self.order
+        else {
             unreachable!("only unordered runs deliver out of order");
         };
+        answered.pop_front();
         let Some(entry) = self.ring.get_mut(task) else {
             stragglers.remove(&task);
             return;
@@ -435,6 +424,20 @@ fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a m
         Order::Arrival { stragglers, .. } if task < ring.base() => stragglers.get_mut(&task),
         _ => ring.get_mut(task),
     }
+}
+
+/// Puts the output in the place of the input.
+#[inline(always)]
+fn give(
+    entry: &mut Entry,
+    state: State,
+    output: &[u8],
+    counts: &mut Counts,
+    held_bytes: &mut usize,
+) {
+    *held_bytes = *held_bytes - entry.payload.len() + output.len();
+    counts.shift(entry, state);
+    entry.payload.set(output);
 }
 
 impl Counts {
