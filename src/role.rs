@@ -226,13 +226,13 @@ pub enum Exit {
     /// Head: some task failed for good, or results differ from the serial run. Worker: no slot is
     /// left.
     Failed,
-    /// Bad usage.
+    /// Bad usage, or a key that cannot be used.
     Usage,
     /// No worker could be used.
     NoWorker,
     /// The journal does not fit: it is another job's or another input's, damaged, or in use.
     Journal,
-    /// The output or the journal could not be written, or no socket be opened.
+    /// The output, the journal or a key could not be written, or no socket be opened.
     Output,
     /// Interrupted; what was done has been written.
     Interrupted,

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use log::{LevelFilter, error, warn};
+use log::{LevelFilter, error, info, warn};
 
 use crate::channel;
 use crate::frame::Side;
@@ -454,6 +454,9 @@ fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io:
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = worker_keys(options)?;
     let address = options.address(keys.is_some()).map_err(usage)?;
+    if keys.is_none() && options.listen.is_none() {
+        info!("no key, so only this machine can reach it; head --keygen FILE makes one");
+    }
     let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     let address = listen(&mut reactor, &address, &options.allow)?;

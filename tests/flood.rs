@@ -207,7 +207,8 @@ fn withstands(size: usize, connects: usize, habit: Habit, long: Option<Duration>
     let _machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     for is_keyed in with_and_without_key() {
         let target = Target::start(is_keyed, 1024);
-        let alone = long.map(|_| target.job());
+        // The slowest of a few, as beside the crowd: the machine may have other things to do.
+        let alone = long.and_then(|_| (0..5).map(|_| target.job()).max());
         let at_least = long.unwrap_or_default();
         let before_kib = target.worker.memory_peak_kib();
         let begun = Instant::now();

@@ -14,7 +14,7 @@ use super::cli::{Flag, Program, grouped, key_file, payload_max_bytes, seconds, w
 use super::{Address, Early, THREADS_MAX, size};
 use crate::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
-    GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
+    GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT, STALL_TIMEOUT,
 };
 use crate::network::Network;
 use crate::role::Exit;
@@ -194,12 +194,12 @@ Examples:
   worker -l 127.0.0.1:0 -s 1
 
 Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
-stop), {} bad usage, {} cannot listen.
+stop), {} bad usage or key, {} cannot listen.
 
 Limits: inputs and outputs of {} by default, {} at most; {} connections;
 {} before a head has greeted, {} s for its greeting; {} tasks and
-{} of inputs per head; a head silent for {} s is disconnected.
-RUST_LOG=debug tells more.",
+{} of inputs per head; one that is silent for {} s, or takes nothing of
+what is sent to it for {} s, is disconnected. RUST_LOG=debug tells more.",
         Exit::Done.code(),
         Exit::Failed.code(),
         Exit::Usage.code(),
@@ -212,6 +212,7 @@ RUST_LOG=debug tells more.",
         grouped(CREDIT_TASKS.into()),
         size(CREDIT_BYTES as usize),
         CLOSE_AFTER.as_secs(),
+        STALL_TIMEOUT.as_secs(),
     )
 }
 

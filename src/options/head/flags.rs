@@ -171,9 +171,9 @@ Examples:
   head square --format json --details -o squares.json
 
 Exit codes: {} every task done, {} a task failed for good or results differ from
-serial, {} bad usage, {} no worker could be used, {} the journal does not fit, {}
-output or journal could not be written, {} interrupted, {} the reader of
-standard output went away.
+serial, {} bad usage or key, {} no worker could be used, {} the journal does not
+fit, {} output, journal or key could not be written, {} interrupted, {} the
+reader of standard output went away.
 
 Limits: inputs and outputs of {} by default, {} at most; {} tasks or
 {} ahead of the oldest unfinished one, unless --unordered; {} s to connect,
