@@ -170,6 +170,8 @@ impl Stop {
 pub enum Next {
     /// One more task; its input has been appended.
     Task,
+    /// None yet: what there was of the job's own input is used up, see [`Workload::feed`].
+    Later,
     /// There are no more tasks.
     End,
 }
@@ -205,6 +207,13 @@ pub trait Workload {
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has
     /// room, so that a job of any length needs memory for its window only.
     fn next(&mut self, input: &mut Vec<u8>) -> Next;
+    /// Takes the next piece of the job's own input, which it asked for by [`Next::Later`]; an empty one
+    /// is its end. Only a job that answers so is fed.
+    fn feed(&mut self, _bytes: &[u8]) {}
+    /// Why no worker could run a task with this input; then that is the task's failure.
+    fn unfit(&self, _input: &[u8]) -> Option<String> {
+        None
+    }
     /// Takes one outcome, once per task; in input order unless the run is unordered. Appends to
     /// `text` what is to be written for it.
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>);

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod hash;
 pub mod head;
+pub mod input;
 pub mod journal;
 pub mod kernel;
 pub mod kernels;

@@ -56,6 +56,8 @@ pub const SOCKETS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
 pub const WINDOW_TASKS: usize = 65_536;
+/// Bytes of a job's own input that are read at once: what a pipe holds.
+pub const INPUT_BYTES: usize = 64 << 10;
 /// Bytes of inputs and outputs the head may hold for open tasks.
 pub const WINDOW_BYTES: usize = 16 << 20;
 /// Result bytes handed to the output thread and not yet written; at it delivery pauses.

@@ -184,8 +184,12 @@ fn replay(
     let mut records = 0;
     while let Some(record) = reader.read().map_err(|error| file.misfit(error))? {
         if let Record::Outcome(outcome) = record {
-            let fits = role.replay(&outcome);
-            fits.map_err(|misfit| file.misfit(format!("does not fit: {misfit}")))?;
+            let misfit = |misfit| file.misfit(format!("does not fit: {misfit}"));
+            while !role.replay(&outcome).map_err(misfit)? {
+                if !feed(role, reactor)? {
+                    return Ok(());
+                }
+            }
         }
         records += 1;
         let text = role.take_text(REPLAY_BYTES);
@@ -196,10 +200,24 @@ fn replay(
             }
         }
     }
-    role.end_replay();
+    while !role.end_replay() {
+        if !feed(role, reactor)? {
+            return Ok(());
+        }
+    }
     let end = reader.end();
     reactor.set_journal(file.record(end, sync_after, reactor.mailbox())?);
     Ok(())
+}
+
+/// Waits for a piece of the job's input before the run; false if that is over before it begins.
+fn feed(role: &mut Head<Compared<Job>>, reactor: &mut Reactor) -> Result<bool, Failure> {
+    let piece = reactor.read_through();
+    let piece = piece.map_err(failure("the event loop failed"))?;
+    if let Some(bytes) = &piece {
+        role.feed(bytes);
+    }
+    Ok(piece.is_some())
 }
 
 /// A journal that could not be written is the run's failure, also at its very end.

@@ -19,11 +19,19 @@ const RANKS: &[&[&str]] = &[
         "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter",
         "network", "command",
     ],
-    &["lanes", "scheduler", "journal", "format", "messages"],
+    &[
+        "lanes",
+        "scheduler",
+        "journal",
+        "format",
+        "messages",
+        "lines",
+        "parcel",
+    ],
     &[
         "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
     ],
-    &["output", "recorder", "options"],
+    &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
     &["run"],
 ];
@@ -45,6 +53,8 @@ const PURE: &[&str] = &[
     "lanes",
     "scheduler",
     "journal",
+    "lines",
+    "parcel",
     "head",
     "worker",
     "fuzzing",
@@ -98,9 +108,9 @@ fn roles_and_rim_never_meet() {
     for (module, path, source) in sources() {
         let others: &[&str] = match &module[..] {
             "head" | "worker" | "scheduler" | "lanes" | "journal" => {
-                &["reactor", "pool", "mailbox", "output", "recorder"]
+                &["reactor", "pool", "mailbox", "input", "output", "recorder"]
             }
-            "reactor" | "pool" | "mailbox" | "output" | "recorder" => {
+            "reactor" | "pool" | "mailbox" | "input" | "output" | "recorder" => {
                 &["head", "worker", "scheduler"]
             }
             _ => &[],

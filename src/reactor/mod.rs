@@ -26,6 +26,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::frame::Side;
+use crate::input::Input;
 use crate::limits::{
     DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, PROGRESS_BYTES, PROGRESS_TIMEOUT,
     READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
@@ -63,6 +64,7 @@ pub struct Reactor {
     /// A signal has arrived and the role does not know it yet.
     is_interrupted: bool,
     pool: Option<Pool>,
+    input: Option<Input>,
     output: Option<Output>,
     /// Written to the output before the run, and not yet acknowledged.
     ahead_bytes: usize,
@@ -118,6 +120,7 @@ impl Reactor {
             signals: None,
             is_interrupted: false,
             pool: None,
+            input: None,
             output: None,
             ahead_bytes: 0,
             journal: None,
@@ -231,6 +234,7 @@ impl Reactor {
         Outlet {
             conns: &mut self.conns,
             notes: &mut self.notes,
+            input: self.input.as_ref(),
             output: self.output.as_ref(),
         }
     }
@@ -367,6 +371,7 @@ impl Reactor {
         let mut outlet = Outlet {
             conns: &mut self.conns,
             notes: &mut self.notes,
+            input: self.input.as_ref(),
             output: self.output.as_ref(),
         };
         if is_first {
