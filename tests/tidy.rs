@@ -21,7 +21,7 @@ const RANKS: &[&[&str]] = &[
     ],
     &["lanes", "scheduler", "journal", "format", "messages"],
     &[
-        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
+        "head", "worker", "kernels", "serial", "program", "pool", "mailbox", "signals",
     ],
     &["output", "recorder", "options"],
     &["reactor", "fuzzing"],
