@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Status;
@@ -114,12 +114,25 @@ impl Kernels {
 }
 
 /// Tells a running kernel that nobody waits for its result any more. One per pool thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Stop {
     raised: AtomicBool,
-    /// Guards nothing but the sleep: a raise between check and wait must not be missed.
-    asleep: Mutex<()>,
+    /// What wakes the kernel if it waits for something else. Its lock guards the sleep as well: a
+    /// raise between check and wait must not be missed.
+    wake: Mutex<Option<Wake>>,
     changed: Condvar,
+}
+
+/// Wakes somebody who waits; it may be called too often and by any thread.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// For as long as it lives, the kernel is woken if its [`Stop`] is raised.
+pub struct Watch<'a>(&'a Stop);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
 }
 
 impl Stop {
@@ -140,7 +153,7 @@ impl Stop {
             return self.is_raised();
         }
         let until = Instant::now() + wait;
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asleep = self.lock();
         while !self.is_raised() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -155,13 +168,26 @@ impl Stop {
         true
     }
 
+    /// For a kernel that waits for something else than time: calls `wake` when it is raised from now
+    /// on. It may be raised already.
+    pub fn watch(&self, wake: &Wake) -> Watch<'_> {
+        *self.lock() = Some(Arc::clone(wake));
+        Watch(self)
+    }
+
     /// Raises or lowers it.
     pub(crate) fn set(&self, raised: bool) {
         self.raised.store(raised, Ordering::Relaxed);
         if raised {
-            drop(self.asleep.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(wake) = &*self.lock() {
+                wake();
+            }
             self.changed.notify_all();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Wake>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,6 +250,8 @@ pub trait Workload {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -237,6 +265,21 @@ mod tests {
         });
         stop.set(false);
         assert!(!stop.is_raised());
+    }
+
+    #[test]
+    fn a_raised_stop_wakes_who_watches_it() {
+        let (stop, calls) = (Stop::new(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&calls);
+        let wake: Wake = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let watch = stop.watch(&wake);
+        stop.set(true);
+        stop.set(false);
+        drop(watch);
+        stop.set(true);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[test]

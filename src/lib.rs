@@ -25,6 +25,7 @@ pub mod options;
 pub mod output;
 pub mod payload;
 pub mod pool;
+pub mod program;
 pub mod reactor;
 pub mod recorder;
 pub mod rng;

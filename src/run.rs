@@ -17,6 +17,7 @@ use std::thread;
 
 use log::{LevelFilter, error, warn};
 
+use crate::command;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
@@ -26,6 +27,7 @@ use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
+use crate::program::{self, Programs};
 use crate::reactor::{Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
@@ -422,6 +424,12 @@ fn serve_locally(
 }
 
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
+    let programs = Programs::allow(&options.programs).map_err(|reason| Failure {
+        exit: Exit::Usage,
+        reason: format!("--allow-program {reason}"),
+    })?;
+    let map = program::opener(programs, options.payload_max_bytes);
+    let kernels = kernels.with(command::NAME, map);
     let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     let address = listen(&mut reactor, options)?;

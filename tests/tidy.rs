@@ -29,7 +29,7 @@ const RANKS: &[&[&str]] = &[
         "parcel",
     ],
     &[
-        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals",
+        "head", "worker", "kernels", "serial", "program", "pool", "mailbox", "signals",
     ],
     &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
