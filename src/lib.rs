@@ -23,6 +23,7 @@ pub mod messages;
 pub mod network;
 pub mod options;
 pub mod output;
+pub mod parcel;
 pub mod payload;
 pub mod pool;
 pub mod program;

@@ -266,11 +266,11 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
     match &options.output {
         None => {
-            Output::to_stdout(reactor.mailbox()).map_err(failure("cannot write standard output"))
+            Output::to_stdout(None, reactor.mailbox()).map_err(failure("cannot write standard output"))
         }
         Some(path) => {
             let what = format!("cannot write {}", path.display());
-            Output::to_file(path, reactor.mailbox()).map_err(failure(&what))
+            Output::to_file(path, None, reactor.mailbox()).map_err(failure(&what))
         }
     }
 }
