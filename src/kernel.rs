@@ -219,6 +219,8 @@ pub struct Delivery<'a> {
     pub queue_us: u32,
     /// How long the kernel ran, in microseconds.
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run; 0 if none came in it.
+    pub answered_ms: u32,
 }
 
 /// A job as the head sees it: where tasks come from and what becomes of their outcomes.
@@ -233,8 +235,8 @@ pub trait Workload {
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has
     /// room, so that a job of any length needs memory for its window only.
     fn next(&mut self, input: &mut Vec<u8>) -> Next;
-    /// Takes the next piece of the job's own input, which it asked for by [`Next::Later`]; an empty one
-    /// is its end. Only a job that answers so is fed.
+    /// Takes the next piece of the job's own input, which it asked for by [`Next::Later`]; an empty
+    /// one is its end. Only a job that answers so is fed.
     fn feed(&mut self, _bytes: &[u8]) {}
     /// Why no worker could run a task with this input; then that is the task's failure.
     fn unfit(&self, _input: &[u8]) -> Option<String> {

@@ -238,6 +238,7 @@ mod tests {
                 attempts: 1,
                 queue_us: 0,
                 run_us: 0,
+                answered_ms: 0,
             };
             compared.deliver(&delivery, &mut text);
         }

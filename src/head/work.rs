@@ -66,6 +66,7 @@ impl<W: Workload> Head<W> {
                 attempts: answer.losses,
                 queue_us: answer.queue_us,
                 run_us: answer.run_us,
+                answered_ms: answer.answered_ms,
             };
             workload.deliver(&delivery, text);
         };
