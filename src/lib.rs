@@ -18,6 +18,7 @@ pub mod kernels;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;
+pub mod lines;
 pub mod mailbox;
 pub mod messages;
 pub mod network;

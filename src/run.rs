@@ -5,6 +5,8 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod map;
+
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -44,7 +46,10 @@ pub fn head(options: &HeadOptions) -> u8 {
 /// Runs a head whose workers within this process have kernels of one's own.
 pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
     messages::start("head", level(options.quiet, LevelFilter::Warn));
-    finish(run_head(options, kernels))
+    finish(match &options.job {
+        Job::Map(job) if options.dry_run => map::dry_run(job, options.output.as_deref()),
+        _ => run_head(options, kernels),
+    })
 }
 
 /// Runs `worker` until it is told to end.
@@ -93,6 +98,7 @@ impl From<Unusable> for Failure {
 }
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
+    let kernels = map::local_kernels(options, kernels)?;
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
@@ -101,6 +107,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
+    map::open_input(options, &mut reactor)?;
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
@@ -126,6 +133,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         .map_err(failure("cannot watch for signals"))?;
     if let Some((file, sync_after)) = journal {
         replay(file, sync_after, &mut role, &mut reactor)?;
+    }
+    if let Job::Map(job) = role.workload_mut().job_mut() {
+        job.begin(map::epoch_ms());
     }
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
@@ -264,13 +274,12 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
+    let (places, mailbox) = (map::open_places(options)?, reactor.mailbox());
     match &options.output {
-        None => {
-            Output::to_stdout(None, reactor.mailbox()).map_err(failure("cannot write standard output"))
-        }
+        None => Output::to_stdout(places, mailbox).map_err(failure("cannot write standard output")),
         Some(path) => {
             let what = format!("cannot write {}", path.display());
-            Output::to_file(path, None, reactor.mailbox()).map_err(failure(&what))
+            Output::to_file(path, places, mailbox).map_err(failure(&what))
         }
     }
 }

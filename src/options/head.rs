@@ -14,6 +14,7 @@ use getopts::Matches;
 use super::address::{self, Address};
 use super::cli::{did_you_mean, grouped, payload_max_bytes, seconds, whole};
 use super::{Early, THREADS_MAX, job};
+use crate::command;
 use crate::format::{Format, Rows};
 use crate::kernels::Job;
 use crate::limits::{ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, SYNC_DEFAULT};
@@ -66,6 +67,12 @@ pub struct HeadOptions {
     pub timeout: Option<Duration>,
     /// Where the results go; `None` is standard output.
     pub output: Option<PathBuf>,
+    /// Where the log of `map` goes.
+    pub joblog: Option<PathBuf>,
+    /// Under which folder `map` puts the outputs of each task.
+    pub results: Option<PathBuf>,
+    /// Whether to print the commands of `map` and run none.
+    pub dry_run: bool,
     /// Where every outcome is recorded before it is delivered.
     pub journal: Option<JournalOptions>,
     /// Whether results are written as they come rather than in input order.
@@ -82,19 +89,37 @@ impl HeadOptions {
     /// # Errors
     /// The end of the program: an answer that was asked for, or what is wrong.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<HeadOptions, Early> {
-        let program = flags::program();
-        let matches = program.parse(args)?;
-        understand(&matches).map_err(|reason| program.usage(&reason))
+        let mut args: Vec<OsString> = args.into_iter().collect();
+        let end = args.iter().position(|arg| arg == "--");
+        let own = &args[..end.unwrap_or(args.len())];
+        let is_map = own.iter().any(|arg| arg == command::NAME);
+        let program = flags::program(is_map);
+        let mut matches = match program.parse(own.iter().cloned()) {
+            // An option of the command's, most likely.
+            Err(Early::Usage(_)) if is_map && end.is_none() => {
+                return Err(program.usage(job::map::NO_COMMAND));
+            }
+            parsed => parsed?,
+        };
+        let mut command = None;
+        match end {
+            Some(end) if matches.free.first().is_some_and(|job| job == command::NAME) => {
+                command = Some(args.split_off(end + 1));
+            }
+            Some(_) => matches = program.parse(args)?,
+            None => {}
+        }
+        understand(&matches, command).map_err(|reason| program.usage(&reason))
     }
 }
 
-fn understand(matches: &Matches) -> Result<HeadOptions, String> {
+fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadOptions, String> {
     let rows = Rows {
         format: format(matches)?,
         details: matches.opt_present("details"),
     };
     Ok(HeadOptions {
-        job: job::parse(matches, rows)?,
+        job: job::parse(matches, command, rows)?,
         cluster: cluster(matches)?,
         compare: matches.opt_present("compare") || matches.free.is_empty(),
         give_up: match matches.opt_str("give-up") {
@@ -115,6 +140,9 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
         },
         duplicates: !matches.opt_present("no-duplicates"),
         output: file(matches, "output", "for standard output leave --output out")?,
+        joblog: file(matches, "joblog", "for none leave --joblog out")?,
+        results: file(matches, "results", "for none leave --results out")?,
+        dry_run: matches.opt_present("dry-run"),
         journal: journal(matches)?,
         unordered: matches.opt_present("unordered"),
         payload_max_bytes: payload_max_bytes(matches)?,
@@ -224,7 +252,9 @@ pub(super) mod tests {
     pub fn error(line: &str) -> String {
         match HeadOptions::parse(split(line)) {
             Err(Early::Usage(text)) => {
-                let reason = text.strip_suffix("\nTry 'head --help'.").unwrap();
+                let reason = text.strip_suffix(" --help'.").unwrap();
+                let reason = reason.trim_end_matches(" map");
+                let reason = reason.strip_suffix("\nTry 'head").unwrap();
                 reason.strip_prefix("head: ").unwrap().to_owned()
             }
             other => panic!("{line}: {other:?}"),
@@ -243,6 +273,9 @@ pub(super) mod tests {
             duplicates: true,
             timeout: None,
             output: None,
+            joblog: None,
+            results: None,
+            dry_run: false,
             journal: None,
             unordered: false,
             payload_max_bytes: 1 << 20,
@@ -408,8 +441,15 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_help_of_map_fits_and_tells_its_own() {
+        let help = flags::program(true).help();
+        assert_fits_a_screen(&help);
+        assert!(help.contains("--persistent") && !help.contains("--count"));
+    }
+
+    #[test]
     fn help_fits_and_tells_the_limits() {
-        let help = flags::program().help();
+        let help = flags::program(false).help();
         assert_fits_a_screen(&help);
         for part in [
             "65_536 tasks",

@@ -171,6 +171,7 @@ fn program() -> Program {
     ];
     Program {
         name: "worker",
+        job: "",
         before: "\
 Usage: worker [OPTIONS]
 Waits for heads, runs the tasks they send and answers with the results."
@@ -180,6 +181,7 @@ Waits for heads, runs the tasks they send and answers with the results."
             ("Computing".into(), computing),
             ("Other".into(), other),
         ],
+        hidden: Vec::new(),
         after: after(),
     }
 }

@@ -245,7 +245,7 @@ impl Plan {
 
 /// Seldom; in large pieces at once, or in small ones that workers wait for.
 fn draw_supply(seed: u64, run_us: u64) -> Option<Supply> {
-    let mut rng = SplitMix64::new(crate::trace::mix(0x696e_7075_74, seed));
+    let mut rng = SplitMix64::new(crate::trace::mix(0x6665_6564, seed));
     rng.chance(25).then(|| Supply {
         piece_tasks_max: logarithmic(&mut rng, 1, 100),
         wait_us_max: logarithmic(&mut rng, 1, 1 + 4 * run_us),
