@@ -68,6 +68,10 @@ impl Workload for Job {
         delegate!(self, job => job.unfit(input))
     }
 
+    fn is_final(&self, output: &[u8]) -> bool {
+        delegate!(self, job => job.is_final(output))
+    }
+
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {
         delegate!(self, job => job.deliver(delivery, text));
     }

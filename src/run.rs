@@ -123,7 +123,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     config.ordered = !options.unordered;
     config.give_up = options.give_up;
     config.attempts_max = options.attempts_max;
+    config.retries = options.retries;
     config.failures_max = options.failures_max;
+    config.ends_softly = options.ends_softly;
     config.duplicates = options.duplicates;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());

@@ -23,6 +23,8 @@ use crate::time::Duration;
 const LOCAL_DEFAULT: u64 = 2;
 /// More losses than this say nothing new of a task.
 const ATTEMPTS_MAX: u64 = 1000;
+/// What has failed so often will fail again.
+const RETRIES_MAX: u64 = 1000;
 /// Nobody waits longer than a minute for a result that is there.
 const SYNC_MS_MAX: u64 = 60_000;
 
@@ -59,8 +61,12 @@ pub struct HeadOptions {
     pub give_up: Duration,
     /// Losses while running at which a task is given up; at least 1.
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// Whether it then waits for what is in flight.
+    pub ends_softly: bool,
     /// Whether a task may run twice, or be handed back, only to end sooner.
     pub duplicates: bool,
     /// How long one attempt may run, in whole milliseconds that fit 32 bits.
@@ -118,6 +124,7 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
         format: format(matches)?,
         details: matches.opt_present("details"),
     };
+    let (failures_max, ends_softly) = failures(matches)?;
     Ok(HeadOptions {
         job: job::parse(matches, command, rows)?,
         cluster: cluster(matches)?,
@@ -130,10 +137,12 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
             Some(typed) => whole("--attempts", &typed, 1..=ATTEMPTS_MAX)? as u32,
             None => ATTEMPTS_DEFAULT,
         },
-        failures_max: match matches.opt_str("max-failures") {
-            Some(typed) => Some(whole("--max-failures", &typed, 0..=u64::MAX)?),
-            None => None,
+        retries: match matches.opt_str("retries") {
+            Some(typed) => whole("--retries", &typed, 0..=RETRIES_MAX)? as u32,
+            None => 0,
         },
+        failures_max,
+        ends_softly,
         timeout: match matches.opt_str("timeout") {
             Some(typed) => Some(timeout(&typed)?),
             None => None,
@@ -175,6 +184,19 @@ fn format(matches: &Matches) -> Result<Format, String> {
         let names = Format::NAMES.join(", ");
         format!("--format is {typed:?}, which is none of {names}{hint}")
     })
+}
+
+/// After how many failures the run ends, and whether softly.
+fn failures(matches: &Matches) -> Result<(Option<u64>, bool), String> {
+    match (matches.opt_str("max-failures"), matches.opt_str("halt")) {
+        (Some(_), Some(_)) => Err("--max-failures and --halt exclude each other".into()),
+        (Some(typed), None) => {
+            let max = whole("--max-failures", &typed, 0..=u64::MAX)?;
+            Ok((Some(max), false))
+        }
+        (None, Some(typed)) => job::map::halt(&typed),
+        (None, None) => Ok((None, false)),
+    }
 }
 
 fn timeout(typed: &str) -> Result<Duration, String> {
@@ -269,7 +291,9 @@ pub(super) mod tests {
             compare: true,
             give_up: Duration::from_secs(60),
             attempts_max: 3,
+            retries: 0,
             failures_max: None,
+            ends_softly: false,
             duplicates: true,
             timeout: None,
             output: None,
@@ -315,6 +339,8 @@ pub(super) mod tests {
         assert_eq!(ok("--attempts 1").attempts_max, 1);
         assert!(error("--attempts 0").starts_with("--attempts is 0, but must be from 1"));
         assert_eq!(ok("--max-failures 0").failures_max, Some(0));
+        assert_eq!(ok("--retries 2").retries, 2);
+        assert!(error("--retries 1001").starts_with("--retries is 1001, but must be from 0"));
         assert!(!ok("--no-duplicates").duplicates);
         assert!(error("--max-failures some").contains("not a whole number"));
     }

@@ -32,6 +32,7 @@ const JOBS: [(&str, &[&str]); 3] = [
             "persistent",
             "length-prefixed",
             "keep-order",
+            "halt",
             "dry-run",
             "joblog",
             "results",

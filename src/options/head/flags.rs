@@ -109,6 +109,12 @@ while it ran (default {ATTEMPTS_DEFAULT})"
         ),
         Flag::new(
             "",
+            "retries",
+            "N",
+            "try a task that failed again, up to N times",
+        ),
+        Flag::new(
+            "",
             "max-failures",
             "N",
             "end early when more than N tasks have failed",

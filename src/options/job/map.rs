@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use getopts::Matches;
 
-use super::super::cli::{Flag, payload_max_bytes};
+use super::super::cli::{Flag, payload_max_bytes, whole};
 use crate::command::{CommandLine, Mode, NAME};
 use crate::format::Rows;
 use crate::kernels::map::{Choices, Map};
@@ -68,6 +68,21 @@ pub(super) fn parse(
     Ok(Map::new(command, choices))
 }
 
+/// Of `--halt`: how many tasks may fail, and whether the run then ends softly.
+pub(in super::super) fn halt(typed: &str) -> Result<(Option<u64>, bool), String> {
+    let (when, count) = match typed.split_once(",fail=") {
+        _ if typed == "never" => return Ok((None, false)),
+        Some((when @ ("now" | "soon"), count)) => (when, count),
+        _ => {
+            return Err(format!(
+                "--halt is {typed:?}, which is none of never, now,fail=N, soon,fail=N"
+            ));
+        }
+    };
+    let count = whole("N of --halt", count, 1..=u64::MAX)?;
+    Ok((Some(count - 1), when == "soon"))
+}
+
 /// For `head map --help`, and what `JOBS` says `map` alone takes.
 pub(in super::super) fn flags() -> Vec<Flag> {
     vec![
@@ -96,6 +111,13 @@ pub(in super::super) fn flags() -> Vec<Flag> {
             "keep-order",
             "",
             "results in the order of the lines, as by default",
+        ),
+        Flag::new(
+            "",
+            "halt",
+            "WHEN",
+            "never, now,fail=N or soon,fail=N: end at the\n\
+             Nth failure, soon: once what was sent has ended",
         ),
         Flag::new("", "dry-run", "", "print the commands, and run nothing"),
         Flag::new(
@@ -205,6 +227,30 @@ mod tests {
         ] {
             assert!(error(line).starts_with(reason), "{line}: {}", error(line));
         }
+    }
+
+    #[test]
+    fn a_run_halts_after_so_many_failures() {
+        let halt = |line: &str| {
+            let options = ok(&format!("map --halt {line} -- x"));
+            (options.failures_max, options.ends_softly)
+        };
+        assert_eq!(halt("never"), (None, false));
+        assert_eq!(halt("now,fail=1"), (Some(0), false));
+        assert_eq!(halt("soon,fail=3"), (Some(2), true));
+        for typed in [
+            "2",
+            "now",
+            "now,fail=0",
+            "now,fail=10%",
+            "now,success=1",
+            "later,fail=1",
+        ] {
+            let line = format!("map --halt {typed} -- x");
+            assert!(error(&line).contains("--halt is"), "{}", error(&line));
+        }
+        let line = "map --halt never --max-failures 1 -- x";
+        assert!(error(line).ends_with("exclude each other"));
     }
 
     #[test]
