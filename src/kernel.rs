@@ -242,8 +242,8 @@ pub trait Workload {
     fn unfit(&self, _input: &[u8]) -> Option<String> {
         None
     }
-    /// Whether a failure with this output is certainly the task's own answer, which no other worker is
-    /// asked to confirm.
+    /// Whether a failure with this output is certainly the task's own answer, which no other worker
+    /// is asked to confirm.
     fn is_final(&self, _output: &[u8]) -> bool {
         false
     }

@@ -4,8 +4,8 @@
 //! head. What it is not: a registry at run time; `Job` is an enum so that each call is direct and a
 //! job can be cloned for the serial run.
 //!
-//! Invariant: every job's kernel is among [`builtin`], but that of `map`: which programs a worker runs
-//! is known when it starts.
+//! Invariant: every job's kernel is among [`builtin`], but that of `map`: which programs a worker
+//! runs is known when it starts.
 
 use crate::kernel::{Delivery, Kernels, Next, Workload};
 

@@ -1,7 +1,7 @@
 //! Lines out of pieces.
 //!
-//! What it is: [`Lines`], which is fed pieces of an input, cut anywhere, and gives the lines between
-//! their ends. What it is not: a decoder of text; a line is any bytes.
+//! What it is: [`Lines`], which is fed pieces of an input, cut anywhere, and gives the lines
+//! between their ends. What it is not: a decoder of text; a line is any bytes.
 //!
 //! Invariant: it never holds more than one piece and one line of the length that is allowed.
 

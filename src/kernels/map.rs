@@ -1,12 +1,12 @@
 //! The job `map`, the head's side: a program for each line of the input.
 //!
-//! What it is: the workload that makes a task of every line, and of every report what the user sees:
-//! results, standard error with its task in front, a log, a folder. What it is not: a reader of
-//! standard input, or a writer of files; lines come in pieces and results leave as parcels. What
+//! What it is: the workload that makes a task of every line, and of every report what the user
+//! sees: results, standard error with its task in front, a log, a folder. What it is not: a reader
+//! of standard input, or a writer of files; lines come in pieces and results leave as parcels. What
 //! travels, and what `{}` becomes, is in `command.rs`.
 //!
-//! Invariant: task n is line n + 1, whatever is in it: a line that no program could take is a failed
-//! task, so nothing is lost and the numbers agree.
+//! Invariant: task n is line n + 1, whatever is in it: a line that no program could take is a
+//! failed task, so nothing is lost and the numbers agree.
 
 use crate::command::{CommandLine, Ended, Mode, NAME, Report, Unfit};
 use crate::format::{Format, Row, Rows, Value, printable};

@@ -1,7 +1,7 @@
 //! What a run of the job `map` needs that no other does.
 //!
-//! What it is: its input, its log and folder, its program for the workers inside this process, and the
-//! run that runs nothing (`--dry-run`). What it is not: the job.
+//! What it is: its input, its log and folder, its program for the workers inside this process, and
+//! the run that runs nothing (`--dry-run`). What it is not: the job.
 //!
 //! Invariant: without `--workers` exactly the named program can run, and for this head only.
 

@@ -5,7 +5,8 @@
 //!
 //! Only the latest attempt of a task uses up a retry: while another is under way, that one is it.
 //!
-//! Invariant: a task that is recorded as failed by a worker has failed once more than it may be retried.
+//! Invariant: a task that is recorded as failed by a worker has failed once more than it may be
+//! retried.
 
 use std::collections::BTreeMap;
 

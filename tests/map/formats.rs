@@ -1,7 +1,7 @@
 //! Results, logs and folders as other tools read them.
 //!
-//! What it is: the same outputs through Python's json and csv, `cut`, `jq` and GNU parallel. What it is
-//! not: a judge of those.
+//! What it is: the same outputs through Python's json and csv, `cut`, `jq` and GNU parallel. What
+//! it is not: a judge of those.
 //!
 //! Invariant: the one script that reads a log reads GNU parallel's as well.
 

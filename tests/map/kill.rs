@@ -1,7 +1,7 @@
 //! Heads, workers and programs that are killed in mid-run.
 //!
-//! What it is: each of them killed with no word, again and again; what is left behind, and what comes
-//! out. What it is not: cut links and stops; those are the chaos suite's.
+//! What it is: each of them killed with no word, again and again; what is left behind, and what
+//! comes out. What it is not: cut links and stops; those are the chaos suite's.
 //!
 //! Invariant: a second after any of them is killed no process of its programs is left.
 
@@ -15,8 +15,8 @@ use super::{helper, map, numbers};
 
 const COUNT: u32 = 60;
 
-/// Processes, by number, that have this among their arguments, programs of `map` as well as what those
-/// started.
+/// Processes, by number, that have this among their arguments, programs of `map` as well as what
+/// those started.
 fn marked(mark: &str) -> Vec<u32> {
     let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let number = entry.unwrap().file_name().to_str()?.parse().ok()?;

@@ -1,7 +1,7 @@
 //! The job `map` with the real programs: any lines, any outputs, and other people's tools.
 //!
-//! What it is: `head map` on workers inside the process and beside it. What it is not: a test of how a
-//! worker runs programs; `tests/program.rs` is.
+//! What it is: `head map` on workers inside the process and beside it. What it is not: a test of
+//! how a worker runs programs; `tests/program.rs` is.
 //!
 //! Invariant: what comes out is compared with what the same programs give without us.
 

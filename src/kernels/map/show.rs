@@ -1,7 +1,7 @@
 //! What people see of commands and programs.
 //!
-//! What it is: commands as a shell takes them, and a program's standard error as a terminal may show
-//! it. What it is not: results; those are never changed.
+//! What it is: commands as a shell takes them, and a program's standard error as a terminal may
+//! show it. What it is not: results; those are never changed.
 //!
 //! Invariant: what is said of one task cannot be taken for another's, and steers no terminal.
 
