@@ -35,7 +35,7 @@ pub const PIPE_BYTES: usize = 64 << 10;
 /// what something that has escaped goes on writing.
 pub const CLEAR_UP_READS: usize = 16;
 /// Whether a silent program has ended is looked at first after this, then after twice as long ...
-pub const LOOK_MIN: Duration = Duration::from_millis(1);
+pub const LOOK_MIN: Duration = Duration::from_millis(10);
 /// ... and at last every so often.
 pub const LOOK_MAX: Duration = Duration::from_secs(1);
 /// A process that lives from task to task must end within this once its input is closed.
