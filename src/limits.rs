@@ -152,6 +152,9 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// See `PROGRESS_TIMEOUT`.
 pub const PROGRESS_BYTES: usize = 64 << 10;
+/// A socket that takes nothing of what waits for its peer is given up after this, however much the
+/// peer has to say meanwhile.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// First wait before a worker is dialled again ...
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.
@@ -167,6 +170,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const STARVED_QUIET: Duration = Duration::from_secs(60);
 /// Without any usable worker for so long the head gives up (`--give-up`).
 pub const GIVE_UP_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Largest key file: two keys and a page of remarks.
+pub const KEY_FILE_BYTES_MAX: usize = 4096;
 
 /// TCP port of a worker when none is named.
 pub const PORT_DEFAULT: u16 = 5000;

@@ -235,7 +235,7 @@ fn only_what_is_allowed_is_run() {
 #[test]
 fn a_worker_says_what_is_wrong_with_its_programs() {
     let run = |args: &str| Process::start(&mut worker(args)).end().expect(2);
-    run("--allow-program /bin/true").says("no key; add --insecure");
+    run("--allow-program /bin/true").says("no key; head --keygen");
     run("--insecure --allow-program /no/such").says("--allow-program /no/such: No such file");
     run("--insecure --allow-program /tmp").says("that is no executable file");
     let twins = "--insecure --allow-program /bin/true --allow-program /usr/bin/true";
