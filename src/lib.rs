@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod buffer;
+pub mod channel;
 pub mod command;
 pub mod conns;
 pub mod depth;
@@ -15,6 +16,8 @@ pub mod input;
 pub mod journal;
 pub mod kernel;
 pub mod kernels;
+pub mod key;
+pub mod keyfile;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;

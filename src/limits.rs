@@ -35,7 +35,7 @@ pub const PIPE_BYTES: usize = 64 << 10;
 /// what something that has escaped goes on writing.
 pub const CLEAR_UP_READS: usize = 16;
 /// Whether a silent program has ended is looked at first after this, then after twice as long ...
-pub const LOOK_MIN: Duration = Duration::from_millis(1);
+pub const LOOK_MIN: Duration = Duration::from_millis(10);
 /// ... and at last every so often.
 pub const LOOK_MAX: Duration = Duration::from_secs(1);
 /// A process that lives from task to task must end within this once its input is closed.
@@ -157,6 +157,9 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// See `PROGRESS_TIMEOUT`.
 pub const PROGRESS_BYTES: usize = 64 << 10;
+/// A socket that takes nothing of what waits for its peer is given up after this, however much the
+/// peer has to say meanwhile.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// First wait before a worker is dialled again ...
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.
@@ -172,6 +175,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const STARVED_QUIET: Duration = Duration::from_secs(60);
 /// Without any usable worker for so long the head gives up (`--give-up`).
 pub const GIVE_UP_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Largest key file: two keys and a page of remarks.
+pub const KEY_FILE_BYTES_MAX: usize = 4096;
 
 /// TCP port of a worker when none is named.
 pub const PORT_DEFAULT: u16 = 5000;

@@ -5,14 +5,16 @@
 //! `guard`; `lasting` are those that live from task to task. What it is not: a sandbox. A program may
 //! do what the worker's user may; whoever allows one allows that.
 //!
-//! What a program gets: no standard input; of the environment `HOME`, `LANG`, `LC_*`, `PATH`, `TZ` and
-//! `USER`; as working directory and `TMPDIR` a folder of its own, which is emptied before the next
-//! task and removed with the session. (One that this program's own user runs in this very process, as
-//! `head` does without `--workers`, has the environment and the working directory of that user.)
+//! What a program gets: no standard input; of the environment `HOME`, `PATH` and `USER`, and neither
+//! language nor time zone, so that it does the same on every machine; as working directory and
+//! `TMPDIR` a folder of its own, which is emptied before the next task and removed with the session.
+//! One that lives from task to task keeps its folder as long, gets its lines on standard input, and
+//! must flush each answer (`python3 -u`). One that the user of this very process runs at home, as
+//! `head` does without `--workers`, has that user's environment and working directory.
 //!
-//! What it leaves behind ends with it, if that still holds its standard output or error; and at the
-//! latest with the session. What moves into a process group or session of its own, as a daemon does,
-//! escapes.
+//! What it leaves behind is ended with it if that still holds its standard output or error, and with
+//! the session at the latest. What moves into a process group or session of its own, as a daemon
+//! does, escapes; so does everything if it kills its guard.
 //!
 //! Invariant: no process of a group outlives its guard, and no guard outlives its worker, however
 //! that ends.
@@ -36,7 +38,7 @@ mod runner;
 mod tests;
 
 pub use allowed::Programs;
-use runner::Runner;
+use runner::{Runner, go_on};
 
 /// What makes the kernel: for commands that `programs` allows, with reports of at most so many bytes.
 pub fn opener(
@@ -113,7 +115,8 @@ impl Kernel for Map {
             Mode::Lines | Mode::Lengths => runner.exchange(&self.job, line, stop, output),
         };
         self.idle().push(runner);
-        result
+        // A stop ends the program, whose end is then no answer.
+        result.or_else(|error| go_on(stop).and(Err(error)))
     }
 }
 
@@ -127,12 +130,9 @@ impl Drop for Map {
 
 /// What a program gets of this worker's environment.
 fn variables() -> Vec<(OsString, OsString)> {
-    let is_kept = |name: &OsStr| {
-        let name = name.as_bytes();
-        let names = [&b"HOME"[..], b"LANG", b"PATH", b"TZ", b"USER"];
-        names.contains(&name) || name.starts_with(b"LC_")
-    };
-    env::vars_os().filter(|(name, _)| is_kept(name)).collect()
+    let kept = ["HOME", "PATH", "USER"].into_iter();
+    kept.filter_map(|name| Some((name.into(), env::var_os(name)?)))
+        .collect()
 }
 
 /// What the system refuses this machine.

@@ -118,11 +118,6 @@ fn bad_usage_is_2_with_a_hint_on_standard_error() {
             "worker",
             "unknown option --slot; did you mean --slots?",
         ),
-        (
-            run_worker("-l 0.0.0.0:0"),
-            "worker",
-            "there is no key; add --insecure",
-        ),
         (run_worker("square"), "worker", "worker takes options only"),
     ] {
         let ended = ended.expect(2);
@@ -134,6 +129,17 @@ fn bad_usage_is_2_with_a_hint_on_standard_error() {
         );
         ended.says(reason);
         assert_eq!(ended.err[1], format!("Try '{name} --help'."));
+    }
+}
+
+#[test]
+#[cfg(not(feature = "noise"))]
+fn a_key_is_refused_by_a_build_without_encryption() {
+    for ended in [
+        run_worker("-l 127.0.0.1:0 --key-file k"),
+        run_head("-w 127.0.0.1:1 --key-file k square"),
+    ] {
+        ended.expect(2).says("this build has no encryption");
     }
 }
 

@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter",
+        "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
         "network", "command",
     ],
     &[
@@ -25,11 +25,12 @@ const RANKS: &[&[&str]] = &[
         "journal",
         "format",
         "messages",
+        "channel",
         "lines",
         "parcel",
     ],
     &[
-        "head", "worker", "kernels", "serial", "program", "pool", "mailbox", "signals",
+        "head", "worker", "kernels", "serial", "program", "pool", "mailbox", "signals", "keyfile",
     ],
     &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
@@ -44,8 +45,10 @@ const PURE: &[&str] = &[
     "payload",
     "rng",
     "hash",
+    "key",
     "role",
     "frame",
+    "channel",
     "conns",
     "silence",
     "depth",

@@ -10,26 +10,31 @@ use std::thread::available_parallelism;
 
 use getopts::Matches;
 
-use super::cli::{Flag, Program, grouped, payload_max_bytes, seconds, whole};
+use super::cli::{Flag, Program, grouped, key_file, payload_max_bytes, seconds, whole};
 use super::{Address, Early, THREADS_MAX, size};
 use crate::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
     GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
 };
 use crate::network::Network;
+use crate::program::Programs;
 use crate::role::Exit;
 use crate::time::Duration;
 
 /// What `worker` was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Where it listens; port 0 lets the system choose.
-    pub listen: Address,
+    /// Where it is to listen, if that was said; see [`WorkerOptions::address`].
+    pub listen: Option<Address>,
+    /// The file with the key, if it is not where it usually is.
+    pub key_file: Option<PathBuf>,
+    /// Whether to go without a key wherever it listens; not with `key_file`.
+    pub is_insecure: bool,
     /// Who may connect; everyone if there are none.
     pub allow: Vec<Network>,
     /// Pool threads; at least 1.
     pub slots: usize,
-    /// The programs it runs for heads; none unless named.
+    /// What it is to run for heads, as it was named; see [`WorkerOptions::programs`].
     pub programs: Vec<PathBuf>,
     /// How long kernels may go on once it is told to end; above zero.
     pub grace: Duration,
@@ -49,6 +54,46 @@ impl WorkerOptions {
         let matches = program.parse(args)?;
         understand(&matches).map_err(|reason| program.usage(&reason))
     }
+
+    /// Where it listens, now that it is known whether there is a key; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// If others could use it without a key and nobody has said that they may.
+    pub fn address(&self, has_key: bool) -> Result<Address, String> {
+        let default = match has_key {
+            true => Address::ANYWHERE,
+            false => Address::LOOPBACK,
+        };
+        let address = self.listen.clone().unwrap_or(default);
+        if has_key || self.is_insecure || address.is_loopback() {
+            return Ok(address);
+        }
+        Err(format!(
+            "listening on {address} would let everyone who reaches it use this machine, as there is \
+             no key; head --keygen FILE makes one for --key-file; add --insecure if only friends \
+             reach it, or listen on {}",
+            Address::LOOPBACK
+        ))
+    }
+
+    /// The programs it runs for heads, now that it is known whether there is a key.
+    ///
+    /// # Errors
+    /// If one of them is no program, or if others could have them run without a key and nobody has
+    /// said that they may. That is so on loopback, too: another user of the machine would get the
+    /// rights of this one.
+    pub fn programs(&self, has_key: bool) -> Result<Programs, String> {
+        if self.programs.is_empty() || has_key || self.is_insecure {
+            let programs = Programs::allow(&self.programs);
+            return programs.map_err(|reason| format!("--allow-program {reason}"));
+        }
+        Err(
+            "--allow-program would let everyone who reaches this worker run programs, as there is \
+             no key; head --keygen FILE makes one for --key-file; add --insecure if only friends \
+             reach it"
+                .into(),
+        )
+    }
 }
 
 fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
@@ -57,14 +102,30 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
             "there is {extra:?}, and worker takes options only; jobs are named at the head"
         ));
     }
+    let key_file = key_file(matches)?;
+    let is_insecure = matches.opt_present("insecure");
+    if key_file.is_some() && is_insecure {
+        return Err("--insecure is for a worker without a key, and --key-file names one".into());
+    }
     Ok(WorkerOptions {
-        listen: listen(matches)?,
+        listen: match matches.opt_str("listen") {
+            Some(typed) => Some(
+                typed
+                    .parse()
+                    .map_err(|reason| format!("--listen: {reason}"))?,
+            ),
+            None => None,
+        },
+        key_file,
+        is_insecure,
         allow: allow(matches)?,
         slots: match matches.opt_str("slots") {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
             None => slots_default(),
         },
-        programs: programs(matches)?,
+        programs: (matches.opt_strs("allow-program").into_iter())
+            .map(PathBuf::from)
+            .collect(),
         grace: match matches.opt_str("grace") {
             Some(typed) => seconds("--grace", &typed)?,
             None => GRACE_DEFAULT,
@@ -74,41 +135,10 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
     })
 }
 
-fn listen(matches: &Matches) -> Result<Address, String> {
-    let address = match matches.opt_str("listen") {
-        Some(typed) => typed
-            .parse()
-            .map_err(|reason| format!("--listen: {reason}"))?,
-        None => Address::LOOPBACK,
-    };
-    if address.is_loopback() || matches.opt_present("insecure") {
-        return Ok(address);
-    }
-    Err(format!(
-        "listening on {address} would let everyone who reaches it use this machine, as there is no \
-         key; add --insecure if only friends reach it, or listen on {}",
-        Address::LOOPBACK
-    ))
-}
-
 fn allow(matches: &Matches) -> Result<Vec<Network>, String> {
     let networks = matches.opt_strs("allow").into_iter();
     let parsed = networks.map(|typed| typed.parse().map_err(|reason| format!("--allow: {reason}")));
     parsed.collect()
-}
-
-fn programs(matches: &Matches) -> Result<Vec<PathBuf>, String> {
-    let named = matches.opt_strs("allow-program");
-    let programs: Vec<PathBuf> = named.into_iter().map(PathBuf::from).collect();
-    if !programs.is_empty() && !matches.opt_present("insecure") {
-        // Also on loopback: whoever has an account here would get this one's rights.
-        return Err(
-            "--allow-program would let everyone who reaches this worker run programs, as there is \
-             no key; add --insecure if only friends reach it"
-                .into(),
-        );
-    }
-    Ok(programs)
 }
 
 /// As many as the machine runs at once, or one if it does not tell.
@@ -125,15 +155,18 @@ fn program() -> Program {
             "listen",
             "HOST[:PORT]",
             format!(
-                "default {}; port {PORT_DEFAULT} if none is\nnamed, port 0 for any that is free",
+                "default {} with a key, else\n{}; port {PORT_DEFAULT} if none is\n\
+                 named, port 0 for any that is free",
+                Address::ANYWHERE,
                 Address::LOOPBACK
             ),
         ),
+        Flag::key_file(),
         Flag::new(
             "",
             "insecure",
             "",
-            "listen where other machines reach it, although\nthere is no key",
+            "without a key, whoever reaches the port",
         ),
         Flag::new(
             "",
@@ -191,7 +224,7 @@ fn after() -> String {
         "\
 Examples:
   worker
-  worker --listen 10.0.0.11 --insecure --allow 10.0.0.10
+  worker --listen 10.0.0.11 --key-file key --allow 10.0.0.10
   worker -l 127.0.0.1:0 -s 1
 
 Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
@@ -238,7 +271,9 @@ mod tests {
     #[test]
     fn nothing_typed_is_this_machine_only() {
         let expected = WorkerOptions {
-            listen: Address::LOOPBACK,
+            listen: None,
+            key_file: None,
+            is_insecure: false,
             allow: Vec::new(),
             slots: slots_default(),
             programs: Vec::new(),
@@ -247,30 +282,53 @@ mod tests {
             quiet: false,
         };
         assert_eq!(ok(""), expected);
+        assert_eq!(expected.address(false), Ok(Address::LOOPBACK));
         assert!((1..=1024).contains(&expected.slots));
     }
 
     #[test]
-    fn listen_and_insecure() {
-        for (line, listen) in [
-            ("-l 127.0.0.1:0", "127.0.0.1:0"),
-            ("--listen localhost", "localhost:5000"),
-            ("-l::1", "[::1]:5000"),
-            ("--insecure", "127.0.0.1:5000"),
-            ("--insecure -l 0.0.0.0:81", "0.0.0.0:81"),
-            ("-l worker-1 --insecure", "worker-1:5000"),
+    fn others_reach_a_worker_with_a_key_or_by_insecure() {
+        for (line, without_key, with_key) in [
+            ("", Some("127.0.0.1:5000"), Some("0.0.0.0:5000")),
+            ("-l 127.0.0.1:0", Some("127.0.0.1:0"), Some("127.0.0.1:0")),
+            (
+                "--listen localhost",
+                Some("localhost:5000"),
+                Some("localhost:5000"),
+            ),
+            ("-l::1", Some("[::1]:5000"), Some("[::1]:5000")),
+            ("-l 0.0.0.0", None, Some("0.0.0.0:5000")),
+            ("-l ::", None, Some("[::]:5000")),
+            ("-l 10.0.0.11:81", None, Some("10.0.0.11:81")),
+            ("-l worker-1 --key-file k", None, Some("worker-1:5000")),
+            ("--insecure", Some("127.0.0.1:5000"), None),
+            ("--insecure -l 0.0.0.0:81", Some("0.0.0.0:81"), None),
         ] {
-            assert_eq!(ok(line).listen.to_string(), listen);
+            let options = ok(line);
+            let printed = |has_key| options.address(has_key).map(|at| at.to_string()).ok();
+            assert_eq!(printed(false).as_deref(), without_key, "{line}");
+            if !options.is_insecure {
+                assert_eq!(printed(true).as_deref(), with_key, "{line}");
+            }
         }
-        for line in ["-l 0.0.0.0", "-l 10.0.0.11:81", "-l ::", "-l worker-1"] {
-            let reason = error(line);
-            assert!(
-                reason.contains("there is no key; add --insecure"),
-                "{reason}"
-            );
-        }
+        let reason = ok("-l 0.0.0.0").address(false).unwrap_err();
+        assert!(
+            reason.contains("there is no key; head --keygen"),
+            "{reason}"
+        );
         assert!(error("-l 10.0.0.256").starts_with("--listen: \"10.0.0.256\" is no IPv4"));
         assert!(error("-l w:x --insecure").contains("ports are numbers"));
+    }
+
+    #[test]
+    fn a_key_file_and_insecure_exclude_each_other() {
+        assert_eq!(ok("--key-file k").key_file, Some("k".into()));
+        assert_eq!(
+            error("--insecure --key-file k"),
+            "--insecure is for a worker without a key, and --key-file names one"
+        );
+        assert_eq!(error("--key-file="), "--key-file needs the name of a file");
+        assert!(error("--key-file --insecure").contains("write ./--insecure"));
     }
 
     #[test]
@@ -287,9 +345,20 @@ mod tests {
 
     #[test]
     fn programs_are_allowed_in_so_many_words() {
-        let options = ok("--allow-program /bin/wc --allow-program ./x --insecure");
-        assert_eq!(options.programs, ["/bin/wc", "./x"].map(PathBuf::from));
-        assert!(error("--allow-program /bin/wc").contains("no key; add --insecure"));
+        let options = ok("--allow-program /bin/true --allow-program /bin/false");
+        assert!(options.programs(true).is_ok());
+        assert!(options.programs(false).unwrap_err().contains("no key"));
+        assert!(
+            ok("--allow-program /bin/true --insecure")
+                .programs(false)
+                .is_ok()
+        );
+        assert_eq!(ok("").programs(false), Ok(Programs::default()));
+        let wrong = ok("--allow-program /no/such").programs(true).unwrap_err();
+        assert!(
+            wrong.starts_with("--allow-program /no/such: No such file"),
+            "{wrong}"
+        );
     }
 
     #[test]

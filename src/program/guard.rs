@@ -15,7 +15,8 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,47 +26,63 @@ use crate::limits::GUARD_TIMEOUT;
 const SCRIPT: &str = "trap '' HUP INT QUIT PIPE ALRM TERM USR1 USR2 TSTP TTIN TTOU; \
                       echo; read _; kill -KILL 0";
 
+/// The end of the pipe that a guard waits at, for whoever may have to end its group.
+#[derive(Clone, Default)]
+pub struct Leash(Arc<Mutex<Option<ChildStdin>>>);
+
+impl Leash {
+    /// Has the guard, if there is one, kill its group, without waiting for that.
+    pub fn cut(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ChildStdin>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Leads a process group that ends with it.
-pub struct Guard(Child);
+pub struct Guard {
+    shell: Child,
+    leash: Leash,
+}
 
 impl Guard {
-    /// Starts one.
+    /// Starts one that waits at the end of `leash`, which no other guard does.
     ///
     /// # Errors
     /// The system's.
-    pub fn start() -> io::Result<Guard> {
+    pub fn start(leash: &Leash) -> io::Result<Guard> {
         let mut shell = shell(SCRIPT);
-        shell.process_group(0).stdin(Stdio::piped());
-        let mut guard = shell.stdout(Stdio::piped()).spawn().map(Guard)?;
-        let ready = guard.0.stdout.take().expect("it is a pipe");
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.process_group(0).spawn()?;
+        let ready = shell.stdout.take().expect("it is a pipe");
+        *leash.lock() = shell.stdin.take();
+        let leash = leash.clone();
+        let guard = Guard { shell, leash };
         ready.take(1).read_exact(&mut [0])?;
         Ok(guard)
     }
 
-    /// Whether it lives. A group whose guard was killed is not guarded.
+    /// Whether it lives and is to go on. A group whose guard was killed is not guarded.
     pub fn stands(&mut self) -> bool {
-        matches!(self.0.try_wait(), Ok(None))
+        self.leash.lock().is_some() && matches!(self.shell.try_wait(), Ok(None))
     }
 
     /// For [`CommandExt::process_group`].
     pub fn group(&self) -> i32 {
-        self.0.id() as i32
-    }
-
-    /// Has it kill its group, without waiting for that.
-    pub fn close(&mut self) {
-        drop(self.0.stdin.take());
+        self.shell.id() as i32
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.close();
-        if wait_within(&mut self.0, GUARD_TIMEOUT).is_none() {
+        self.leash.cut();
+        if wait_within(&mut self.shell, GUARD_TIMEOUT).is_none() {
             // The program has stopped the whole group. One that joins it is not stopped.
             let killer = shell("kill -KILL 0").process_group(self.group()).spawn();
             let _ = killer.and_then(|mut killer| killer.wait());
-            wait_within(&mut self.0, GUARD_TIMEOUT);
+            wait_within(&mut self.shell, GUARD_TIMEOUT);
         }
     }
 }

@@ -80,9 +80,9 @@ impl Runner {
     fn ready(&mut self, job: &Job) -> Result<Lasting, KernelError> {
         if let Some(mut lasting) = self.lasting.take() {
             match read(&mut lasting.process.stdout, &mut self.piece) {
-                Heard::Nothing => return Ok(lasting),
+                Heard::Nothing if self.is_guarded() => return Ok(lasting),
                 // It has ended while nothing was asked of it: no task is to blame.
-                Heard::End => self.kill(&mut lasting.process.child),
+                Heard::Nothing | Heard::End => self.kill(&mut lasting.process.child),
                 Heard::Bytes(_) => {
                     self.kill(&mut lasting.process.child);
                     return Err(out_of_step(job));

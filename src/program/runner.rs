@@ -2,11 +2,11 @@
 //!
 //! What it is: [`Runner`], what one attempt needs and the next one uses again: the guard, the working
 //! directory, the poll. What it is not: a thread; the pool's are waiting here, for the program's
-//! outputs, its end, or a stop.
+//! outputs, its end, or a stop, which ends it.
 //!
-//! A process ends without a sound; what is heard is that its outputs are closed, and that is nearly
-//! always the same. Whether it has closed them and goes on, or has ended and left behind something
-//! that holds them open, only looking tells: that is done after ever longer pauses.
+//! A process ends without a sound; what is heard is that its outputs are closed, and then its end is
+//! waited for. If it has ended and left behind something that holds them open, only looking tells:
+//! that is done after ever longer pauses.
 //!
 //! Invariant: when an attempt returns, its process has been waited for, or is the one that lives on.
 
@@ -18,7 +18,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use mio::unix::pipe::Receiver;
@@ -27,7 +26,7 @@ use signal_hook::consts::SIGKILL;
 
 use super::excerpt::Excerpt;
 use super::folder::Folder;
-use super::guard::{Guard, wait_within};
+use super::guard::{Guard, Leash, wait_within};
 use super::lasting::Lasting;
 use super::{Job, host};
 use crate::command::{Ended, Report};
@@ -39,15 +38,14 @@ pub(super) const STDERR: Token = Token(1);
 pub(super) const STDIN: Token = Token(2);
 const WAKE: Token = Token(3);
 
-/// So often a process that has closed its outputs is looked at before there is a pause.
-const YIELDS: u32 = 16;
-
 /// What is used again from attempt to attempt.
 pub(super) struct Runner {
     pub(super) poll: Poll,
     events: Events,
+    /// Ends the program, and has this look.
     wake: Wake,
-    /// Started with the first program, and anew after each that had to be killed.
+    leash: Leash,
+    /// Started with the first program, and anew after each whose group had to be killed.
     guard: Option<Guard>,
     folder: Option<Folder>,
     /// The process that lives on, if one does.
@@ -79,11 +77,17 @@ impl Runner {
     pub(super) fn new() -> io::Result<Runner> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
+        let leash = Leash::default();
+        let held = leash.clone();
         Ok(Runner {
             poll,
             events: Events::with_capacity(4),
-            // It fails for one who is gone only.
-            wake: Arc::new(move || drop(waker.wake())),
+            wake: Arc::new(move || {
+                held.cut();
+                // It fails for one who is gone only.
+                let _ = waker.wake();
+            }),
+            leash,
             guard: None,
             folder: None,
             lasting: None,
@@ -170,10 +174,17 @@ impl Runner {
 
     /// The process group of a guard that stands.
     fn group(&mut self) -> io::Result<i32> {
-        if !self.guard.as_mut().is_some_and(Guard::stands) {
-            self.guard = Some(Guard::start()?);
+        if !self.is_guarded() {
+            // The old one first, as they share the leash.
+            self.guard = None;
+            self.guard = Some(Guard::start(&self.leash)?);
         }
         Ok(self.guard.as_ref().expect("it was just started").group())
+    }
+
+    /// Whether a guard stands, and was not told to end by a stop that came late.
+    pub(super) fn is_guarded(&mut self) -> bool {
+        self.guard.as_mut().is_some_and(Guard::stands)
     }
 
     /// The working directory, empty.
@@ -209,21 +220,10 @@ impl Runner {
                 return Ok(status);
             }
         }
-        // It is about to end: mostly it has before it is looked at for the second time.
-        for _ in 0..YIELDS {
-            if let Some(status) = look(&mut process.child)? {
-                return Ok(status);
-            }
-            thread::yield_now();
-        }
-        for pause in self::pauses() {
-            go_on(stop)?;
-            if let Some(status) = look(&mut process.child)? {
-                return Ok(status);
-            }
-            self.wait(Some(pause))?;
-        }
-        unreachable!("the pauses do not end")
+        // From here on a stop does not wake this thread, but ends what it waits for. One that has also
+        // left its group holds its thread, as any kernel can.
+        let waited = process.child.wait();
+        waited.map_err(|error| host("cannot wait for a program", &error))
     }
 
     /// Reads each output once. Says whether there was anything.
@@ -296,10 +296,9 @@ impl Runner {
 
     /// Begins the end of whatever still runs, without waiting for it.
     pub(super) fn close(&mut self) {
-        match (&mut self.lasting, &mut self.guard) {
-            (Some(lasting), _) => lasting.close(),
-            (None, Some(guard)) => guard.close(),
-            (None, None) => {}
+        match &mut self.lasting {
+            Some(lasting) => lasting.close(),
+            None => self.leash.cut(),
         }
     }
 }
@@ -353,6 +352,7 @@ pub(super) fn look(child: &mut Child) -> Result<Option<ExitStatus>, KernelError>
     looked.map_err(|error| host("cannot wait for a program", &error))
 }
 
+/// An error once nobody waits for the attempt any more.
 pub(super) fn go_on(stop: &Stop) -> Result<(), KernelError> {
     match stop.is_raised() {
         true => Err("stopped".into()),

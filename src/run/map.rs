@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::error;
 
-use super::{Failure, failure};
+use super::{Failure, failure, usage};
 use crate::command;
 use crate::input::Input;
 use crate::kernel::{Kernels, Next, Workload};
@@ -62,10 +62,6 @@ pub(super) fn epoch_ms() -> u64 {
 pub(super) fn local_kernels(options: &HeadOptions, kernels: Kernels) -> Result<Kernels, Failure> {
     let (Job::Map(map), Cluster::Local(_)) = (&options.job, &options.cluster) else {
         return Ok(kernels);
-    };
-    let usage = |reason| Failure {
-        exit: Exit::Usage,
-        reason,
     };
     let path = find(&map.command().words()[0]).map_err(usage)?;
     let programs = Programs::at_home(&path).map_err(usage)?;
