@@ -47,8 +47,12 @@ pub struct HeadConfig {
     pub give_up: Duration,
     /// Losses while running at which a task is given up; at least 1.
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// Whether it then waits for what is in flight.
+    pub ends_softly: bool,
     /// How long a kernel may run for one attempt, in whole milliseconds.
     pub timeout: Option<Duration>,
     /// Whether outcomes are recorded before they are delivered.
@@ -68,7 +72,9 @@ impl HeadConfig {
             ordered: true,
             give_up: GIVE_UP_DEFAULT,
             attempts_max: ATTEMPTS_DEFAULT,
+            retries: 0,
             failures_max: None,
+            ends_softly: false,
             timeout: None,
             is_journalled: false,
             duplicates: true,
@@ -84,6 +90,7 @@ pub struct Head<W> {
     workload: W,
     /// The workload has no more tasks.
     exhausted: bool,
+    supply: Supply,
     scheduler: Scheduler,
     links: Vec<Link>,
     /// Which link a connection is.
@@ -95,6 +102,8 @@ pub struct Head<W> {
     /// Where the next turn begins to assign, so that none is always served first.
     first_link: usize,
     settled: bool,
+    /// Nothing more is sent; the run ends with what is in flight.
+    is_halting: bool,
     window_full_said: bool,
     /// Outcomes of all workers.
     outcomes: Outcomes,
@@ -116,6 +125,17 @@ pub struct Head<W> {
     input: Vec<u8>,
     text: Vec<u8>,
     records: Vec<u8>,
+}
+
+/// Where the head is with the input of a job that has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    /// The job has said nothing of it since it was last fed.
+    Enough,
+    /// The job has used up what it was fed.
+    Wanted,
+    /// The next piece was asked for.
+    Asked,
 }
 
 /// What a deadline is for.
@@ -150,7 +170,8 @@ impl<W: Workload> Head<W> {
         }
         timers.set(Timer::Settle, Time::ZERO + SETTLE_TIMEOUT);
         timers.set(Timer::GiveUp, Time::ZERO + config.give_up);
-        let mut scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        let scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        let mut scheduler = scheduler.retrying(config.retries);
         if config.is_journalled {
             scheduler = scheduler.journalled();
         }
@@ -161,11 +182,13 @@ impl<W: Workload> Head<W> {
             config,
             workload,
             exhausted: false,
+            supply: Supply::Enough,
             conns: Conns::new(),
             timers,
             pongs_due: Vec::new(),
             first_link: 0,
             settled: false,
+            is_halting: false,
             window_full_said: false,
             outcomes: Outcomes::default(),
             has_strikes: false,
@@ -186,6 +209,11 @@ impl<W: Workload> Head<W> {
     /// The job, with all that was delivered to it.
     pub fn workload(&self) -> &W {
         &self.workload
+    }
+
+    /// The same, for what it is told beside its outcomes.
+    pub fn workload_mut(&mut self) -> &mut W {
+        &mut self.workload
     }
 
     /// The table of tasks.
@@ -273,8 +301,10 @@ impl<W: Workload> Head<W> {
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
                 exit = Exit::Failed;
             }
-            if undone > 0 || !self.exhausted {
+            if undone > 0 {
                 warn!("{undone} tasks begun were not done; the results so far are written");
+            } else if !self.exhausted {
+                warn!("not all tasks were begun; the results so far are written");
             }
             if counts.recording > 0 {
                 warn!(
@@ -331,6 +361,11 @@ impl<W: Workload> Role for Head<W> {
             },
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
+            Event::Input { bytes } => self.feed(bytes),
+            Event::InputFailed { reason } => {
+                error!("{reason}");
+                self.end(Exit::Journal, out);
+            }
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
             Event::Recorded { count } => self.scheduler.recorded(count),
             Event::Interrupted => self.end(Exit::Interrupted, out),
@@ -350,8 +385,10 @@ impl<W: Workload> Role for Head<W> {
         }
         self.answer_pings(out);
         self.judge(now);
+        self.halt_if_due();
         self.deliver(out);
         self.assign(now, out);
+        self.ask(out);
         self.scheduler.check_sums();
         self.end_if_done(out);
     }

@@ -4,10 +4,12 @@
 //! head. What it is not: a registry at run time; `Job` is an enum so that each call is direct and a
 //! job can be cloned for the serial run.
 //!
-//! Invariant: every job's kernel is among [`builtin`].
+//! Invariant: every job's kernel is among [`builtin`], but that of `map`: which programs a worker
+//! runs is known when it starts.
 
 use crate::kernel::{Delivery, Kernels, Next, Workload};
 
+pub mod map;
 pub mod primes;
 pub mod sieve;
 pub mod square;
@@ -26,6 +28,8 @@ pub enum Job {
     Square(square::Squares),
     /// `head primes`
     Primes(primes::Primes),
+    /// `head map`
+    Map(map::Map),
 }
 
 /// Hands a call on to whichever job it is.
@@ -34,6 +38,7 @@ macro_rules! delegate {
         match $self {
             Job::Square($job) => $call,
             Job::Primes($job) => $call,
+            Job::Map($job) => $call,
         }
     };
 }
@@ -53,6 +58,18 @@ impl Workload for Job {
 
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         delegate!(self, job => job.next(input))
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        delegate!(self, job => job.feed(bytes));
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        delegate!(self, job => job.unfit(input))
+    }
+
+    fn is_final(&self, output: &[u8]) -> bool {
+        delegate!(self, job => job.is_final(output))
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {

@@ -5,6 +5,8 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod map;
+
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -18,6 +20,7 @@ use std::thread;
 use log::{LevelFilter, error, info, warn};
 
 use crate::channel;
+use crate::command;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
@@ -30,6 +33,7 @@ use crate::messages::{self, say};
 use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
+use crate::program;
 use crate::reactor::{self, Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
@@ -47,7 +51,10 @@ pub fn head(options: &HeadOptions) -> u8 {
 /// Runs a head whose workers within this process have kernels of one's own.
 pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
     messages::start("head", level(options.quiet, LevelFilter::Warn));
-    finish(run_head(options, kernels))
+    finish(match &options.job {
+        Job::Map(job) if options.dry_run => map::dry_run(job, options.output.as_deref()),
+        _ => run_head(options, kernels),
+    })
 }
 
 /// Runs `worker` until it is told to end.
@@ -104,6 +111,7 @@ fn usage(reason: String) -> Failure {
 }
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
+    let kernels = map::local_kernels(options, kernels)?;
     let keys = head_keys(options)?;
     let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
@@ -113,6 +121,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
+    map::open_input(options, &mut reactor)?;
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
@@ -128,7 +137,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     config.ordered = !options.unordered;
     config.give_up = options.give_up;
     config.attempts_max = options.attempts_max;
+    config.retries = options.retries;
     config.failures_max = options.failures_max;
+    config.ends_softly = options.ends_softly;
     config.duplicates = options.duplicates;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
@@ -140,6 +151,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         replay(file, sync_after, &mut role, &mut reactor)?;
     }
     tell_supervisor(&mut reactor, "Running");
+    if let Job::Map(job) = role.workload_mut().job_mut() {
+        job.begin(map::epoch_ms());
+    }
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let recorded = reactor.take_journal().map(Recorder::finish);
@@ -217,8 +231,12 @@ fn replay(
     let mut records = 0;
     while let Some(record) = reader.read().map_err(|error| file.misfit(error))? {
         if let Record::Outcome(outcome) = record {
-            let fits = role.replay(&outcome);
-            fits.map_err(|misfit| file.misfit(format!("does not fit: {misfit}")))?;
+            let misfit = |misfit| file.misfit(format!("does not fit: {misfit}"));
+            while !role.replay(&outcome).map_err(misfit)? {
+                if !feed(role, reactor)? {
+                    return Ok(());
+                }
+            }
         }
         records += 1;
         let text = role.take_text(REPLAY_BYTES);
@@ -229,10 +247,24 @@ fn replay(
             }
         }
     }
-    role.end_replay();
+    while !role.end_replay() {
+        if !feed(role, reactor)? {
+            return Ok(());
+        }
+    }
     let end = reader.end();
     reactor.set_journal(file.record(end, sync_after, reactor.mailbox())?);
     Ok(())
+}
+
+/// Waits for a piece of the job's input before the run; false if that is over before it begins.
+fn feed(role: &mut Head<Compared<Job>>, reactor: &mut Reactor) -> Result<bool, Failure> {
+    let piece = reactor.read_through();
+    let piece = piece.map_err(failure("the event loop failed"))?;
+    if let Some(bytes) = &piece {
+        role.feed(bytes);
+    }
+    Ok(piece.is_some())
 }
 
 /// A journal that could not be written is the run's failure, also at its very end.
@@ -277,13 +309,12 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
+    let (places, mailbox) = (map::open_places(options)?, reactor.mailbox());
     match &options.output {
-        None => {
-            Output::to_stdout(reactor.mailbox()).map_err(failure("cannot write standard output"))
-        }
+        None => Output::to_stdout(places, mailbox).map_err(failure("cannot write standard output")),
         Some(path) => {
             let what = format!("cannot write {}", path.display());
-            Output::to_file(path, reactor.mailbox()).map_err(failure(&what))
+            Output::to_file(path, places, mailbox).map_err(failure(&what))
         }
     }
 }
@@ -457,6 +488,9 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
     if keys.is_none() && options.listen.is_none() {
         info!("no key, so only this machine can reach it; head --keygen FILE makes one");
     }
+    let programs = options.programs(keys.is_some()).map_err(usage)?;
+    let map = program::opener(programs, options.payload_max_bytes);
+    let kernels = kernels.with(command::NAME, map);
     let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     let address = listen(&mut reactor, &address, &options.allow)?;

@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["payload"],
     &[
         "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
-        "network",
+        "network", "command",
     ],
     &[
         "lanes",
@@ -26,19 +26,22 @@ const RANKS: &[&[&str]] = &[
         "format",
         "messages",
         "channel",
+        "lines",
+        "parcel",
     ],
     &[
         "head",
         "worker",
         "kernels",
         "serial",
+        "program",
         "pool",
         "mailbox",
         "signals",
         "supervisor",
         "keyfile",
     ],
-    &["output", "recorder", "options"],
+    &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
     &["run"],
 ];
@@ -62,6 +65,8 @@ const PURE: &[&str] = &[
     "lanes",
     "scheduler",
     "journal",
+    "lines",
+    "parcel",
     "head",
     "worker",
     "fuzzing",
@@ -115,9 +120,9 @@ fn roles_and_rim_never_meet() {
     for (module, path, source) in sources() {
         let others: &[&str] = match &module[..] {
             "head" | "worker" | "scheduler" | "lanes" | "journal" => {
-                &["reactor", "pool", "mailbox", "output", "recorder"]
+                &["reactor", "pool", "mailbox", "input", "output", "recorder"]
             }
-            "reactor" | "pool" | "mailbox" | "output" | "recorder" => {
+            "reactor" | "pool" | "mailbox" | "input" | "output" | "recorder" => {
                 &["head", "worker", "scheduler"]
             }
             _ => &[],

@@ -9,7 +9,7 @@ use log::{error, info};
 
 use super::link::Link;
 use super::replay::FORMER;
-use super::{Head, Timer};
+use super::{Head, Supply, Timer};
 use crate::frame::Frame;
 use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
@@ -69,6 +69,7 @@ impl<W: Workload> Head<W> {
             attempts: answer.losses,
             queue_us: answer.queue_us,
             run_us: answer.run_us,
+            answered_ms: answer.answered_ms,
         };
         self.workload.deliver(&delivery, &mut self.text);
         self.scheduler.delivered();
@@ -160,13 +161,14 @@ impl<W: Workload> Head<W> {
 
     /// Whether a worker may be sent tasks at all.
     pub(super) fn may_send(&self, index: u32) -> bool {
-        self.links[index as usize].is_usable() && self.scheduler.doubted(index) < DOUBTS_MAX
+        let is_trusted = self.scheduler.doubted(index) < DOUBTS_MAX;
+        self.links[index as usize].is_usable() && is_trusted && !self.is_halting
     }
 
     /// Takes one more task from the job, if the window has room for it.
     #[inline(always)]
     pub(super) fn pull(&mut self) -> bool {
-        if self.exhausted {
+        if self.exhausted || self.is_halting {
             return false;
         }
         if !self.scheduler.has_room() {
@@ -174,15 +176,49 @@ impl<W: Workload> Head<W> {
             return false;
         }
         self.input.clear();
-        if self.workload.next(&mut self.input) == Next::End {
-            self.exhausted = true;
-            return false;
+        match self.workload.next(&mut self.input) {
+            Next::Task => {}
+            Next::Later => {
+                self.want_input();
+                return false;
+            }
+            Next::End => {
+                self.exhausted = true;
+                return false;
+            }
         }
-        match too_long(&self.input, self.config.payload_bytes_max) {
+        match unsendable(&self.workload, &self.input, self.config.payload_bytes_max) {
             Some(reason) => self.scheduler.add_failed(&self.input, &reason),
             None => self.scheduler.add_from(&mut self.input),
         }
         true
+    }
+
+    /// The job has no task to give before it is fed.
+    #[cold]
+    pub(super) fn want_input(&mut self) {
+        if self.supply == Supply::Enough {
+            self.supply = Supply::Wanted;
+        }
+    }
+
+    /// Asks for the job's input, if it has said that it wants some: once per turn and piece.
+    pub(super) fn ask(&mut self, out: &mut impl Sink) {
+        if self.supply == Supply::Wanted {
+            self.supply = Supply::Asked;
+            out.read();
+        }
+    }
+
+    /// Hands the job a piece of its input; an empty one is the end.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.supply = Supply::Enough;
+        self.workload.feed(bytes);
+    }
+
+    /// Whether another task can be had now.
+    pub(super) fn has_next(&self) -> bool {
+        !self.exhausted && self.supply == Supply::Enough && self.scheduler.has_room()
     }
 
     fn say_window_full(&mut self) {
@@ -198,12 +234,23 @@ impl<W: Workload> Head<W> {
         }
     }
 
+    /// Sends nothing more from now on, if that is how the run is to end and too much has failed.
+    pub(super) fn halt_if_due(&mut self) {
+        self.is_halting |= self.config.ends_softly && self.has_failed_too_often();
+    }
+
+    fn has_failed_too_often(&self) -> bool {
+        let failed = self.scheduler.failed();
+        self.config.failures_max.is_some_and(|max| failed > max)
+    }
+
     /// Ends the run if every task is delivered, or if more have failed than may.
     pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
-        let failed = self.scheduler.failed();
         let counts = self.scheduler.counts();
         let is_all_answered = self.exhausted && counts.undone() == 0;
-        if !is_all_answered && self.config.failures_max.is_some_and(|max| failed > max) {
+        let is_awaited = self.config.ends_softly && counts.in_flight + counts.doubted > 0;
+        if !is_all_answered && self.has_failed_too_often() && !is_awaited {
+            let failed = self.scheduler.failed();
             error!("{failed} tasks have failed: ending early (--max-failures)");
             return self.end(Exit::Failed, out);
         }
@@ -230,12 +277,17 @@ fn name(links: &[Link], index: u32) -> &str {
 }
 
 /// Why an input cannot be sent, if it cannot.
-pub(super) fn too_long(input: &[u8], limit_bytes: usize) -> Option<String> {
-    (input.len() > limit_bytes).then(|| {
-        format!(
-            "its input of {} bytes is longer than the {limit_bytes} allowed; raise --payload-max \
-             on both sides",
-            input.len()
-        )
-    })
+#[inline(always)]
+pub(super) fn unsendable(
+    workload: &impl Workload,
+    input: &[u8],
+    limit_bytes: usize,
+) -> Option<String> {
+    if input.len() > limit_bytes {
+        return Some(format!(
+            "its input is longer than the {limit_bytes} bytes allowed; raise --payload-max on both \
+             sides"
+        ));
+    }
+    workload.unfit(input)
 }

@@ -4,26 +4,52 @@
 //!
 //! Invariant: an option of one job is refused with every other.
 
+use std::ffi::OsString;
+
 use getopts::Matches;
 
 use super::cli::{Flag, did_you_mean, whole};
+use crate::command;
 use crate::format::Rows;
 use crate::kernels::primes::Primes;
 use crate::kernels::sieve::TO_MAX;
 use crate::kernels::square::{COUNT_MAX, Squares};
 use crate::kernels::{Job, primes, square};
 
+pub(super) mod map;
+
 const COUNT_DEFAULT: u64 = 10;
 const WORK_MS_DEFAULT: u32 = 1000;
 
 /// Every job with the flags that are its alone.
-const JOBS: [(&str, &[&str]); 2] = [(square::NAME, &["count", "work-ms"]), (primes::NAME, &[])];
+const JOBS: [(&str, &[&str]); 3] = [
+    (square::NAME, &["count", "work-ms"]),
+    (primes::NAME, &[]),
+    (
+        command::NAME,
+        &[
+            "null",
+            "persistent",
+            "length-prefixed",
+            "keep-order",
+            "halt",
+            "dry-run",
+            "joblog",
+            "results",
+        ],
+    ),
+];
 
-/// The job and its arguments; without any, the demonstration.
+/// The job and its arguments; without any, the demonstration. What stood behind `--` is the command
+/// of `map`.
 ///
 /// # Errors
 /// Names what is unknown, missing, too much, out of range or another job's.
-pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
+pub(super) fn parse(
+    matches: &Matches,
+    command: Option<Vec<OsString>>,
+    rows: Rows,
+) -> Result<Job, String> {
     let (name, arguments) = match matches.free.split_first() {
         Some((name, arguments)) => (name.as_str(), arguments),
         None => (square::NAME, &[][..]),
@@ -41,6 +67,7 @@ pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
     }
     match name {
         square::NAME => squares(matches, arguments, rows).map(Job::Square),
+        command::NAME => map::parse(matches, arguments, command, rows).map(Job::Map),
         _ => primes_in(arguments, rows).map(Job::Primes),
     }
 }
@@ -164,7 +191,7 @@ mod tests {
 
     #[test]
     fn unknown_names_get_a_suggestion() {
-        let unknown = "jobs are square, primes";
+        let unknown = "jobs are square, primes, map";
         assert_eq!(
             error("sqare"),
             format!("unknown job \"sqare\"; {unknown}; did you mean square?")
@@ -173,7 +200,7 @@ mod tests {
             error("prime 1 2"),
             format!("unknown job \"prime\"; {unknown}; did you mean primes?")
         );
-        for name in ["map", "mandelbrot", "10.0.0.11:5000"] {
+        for name in ["parallel", "mandelbrot", "10.0.0.11:5000"] {
             assert_eq!(error(name), format!("unknown job {name:?}; {unknown}"));
         }
         assert_eq!(
@@ -183,8 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn square_alone_takes_its_flags() {
+    fn a_job_alone_takes_its_flags() {
         let flags: Vec<&str> = square_flags().iter().map(|flag| flag.long).collect();
         assert_eq!(JOBS[0], (square::NAME, &flags[..]));
+        let flags: Vec<&str> = map::flags().iter().map(|flag| flag.long).collect();
+        assert_eq!(JOBS[2], (command::NAME, &flags[..]));
     }
 }

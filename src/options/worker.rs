@@ -17,6 +17,7 @@ use crate::limits::{
     GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT, STALL_TIMEOUT,
 };
 use crate::network::Network;
+use crate::program::Programs;
 use crate::role::Exit;
 use crate::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct WorkerOptions {
     pub allow: Vec<Network>,
     /// Pool threads; at least 1.
     pub slots: usize,
+    /// What it is to run for heads, as it was named; see [`WorkerOptions::programs`].
+    pub programs: Vec<PathBuf>,
     /// How long kernels may go on once it is told to end; above zero.
     pub grace: Duration,
     /// Largest task input or output, in bytes.
@@ -72,6 +75,25 @@ impl WorkerOptions {
             Address::LOOPBACK
         ))
     }
+
+    /// The programs it runs for heads, now that it is known whether there is a key.
+    ///
+    /// # Errors
+    /// If one of them is no program, or if others could have them run without a key and nobody has
+    /// said that they may. That is so on loopback, too: another user of the machine would get the
+    /// rights of this one.
+    pub fn programs(&self, has_key: bool) -> Result<Programs, String> {
+        if self.programs.is_empty() || has_key || self.is_insecure {
+            let programs = Programs::allow(&self.programs);
+            return programs.map_err(|reason| format!("--allow-program {reason}"));
+        }
+        Err(
+            "--allow-program would let everyone who reaches this worker run programs, as there is \
+             no key; head --keygen FILE makes one for --key-file; add --insecure if only friends \
+             reach it"
+                .into(),
+        )
+    }
 }
 
 fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
@@ -101,6 +123,9 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
             None => slots_default(),
         },
+        programs: (matches.opt_strs("allow-program").into_iter())
+            .map(PathBuf::from)
+            .collect(),
         grace: match matches.opt_str("grace") {
             Some(typed) => seconds("--grace", &typed)?,
             None => GRACE_DEFAULT,
@@ -162,6 +187,13 @@ fn program() -> Program {
         ),
         Flag::new(
             "",
+            "allow-program",
+            "PATH",
+            "a program that the job map may run; may be given\nmore than once (default: none)",
+        )
+        .repeatable(),
+        Flag::new(
+            "",
             "grace",
             "SECONDS",
             format!(
@@ -172,6 +204,7 @@ fn program() -> Program {
     ];
     Program {
         name: "worker",
+        job: "",
         before: "\
 Usage: worker [OPTIONS]
 Waits for heads, runs the tasks they send and answers with the results."
@@ -181,6 +214,7 @@ Waits for heads, runs the tasks they send and answers with the results."
             ("Computing".into(), computing),
             ("Other".into(), other),
         ],
+        hidden: Vec::new(),
         after: after(),
     }
 }
@@ -243,6 +277,7 @@ mod tests {
             is_insecure: false,
             allow: Vec::new(),
             slots: slots_default(),
+            programs: Vec::new(),
             grace: GRACE_DEFAULT,
             payload_max_bytes: 1 << 20,
             quiet: false,
@@ -307,6 +342,24 @@ mod tests {
             "--allow: \"10.0.0.0/33\" has \"33\" bits; they are 0 to 32"
         );
         assert_eq!(error("--allow"), "--allow needs its ADDRESS[/BITS]");
+    }
+
+    #[test]
+    fn programs_are_allowed_in_so_many_words() {
+        let options = ok("--allow-program /bin/true --allow-program /bin/false");
+        assert!(options.programs(true).is_ok());
+        assert!(options.programs(false).unwrap_err().contains("no key"));
+        assert!(
+            ok("--allow-program /bin/true --insecure")
+                .programs(false)
+                .is_ok()
+        );
+        assert_eq!(ok("").programs(false), Ok(Programs::default()));
+        let wrong = ok("--allow-program /no/such").programs(true).unwrap_err();
+        assert!(
+            wrong.starts_with("--allow-program /no/such: No such file"),
+            "{wrong}"
+        );
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl Reactor {
         let mut outlet = Outlet {
             conns: &mut self.conns,
             notes: &mut self.notes,
+            input: self.input.as_ref(),
             output: self.output.as_ref(),
         };
         let mut rest = match place {
