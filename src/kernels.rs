@@ -8,6 +8,8 @@
 
 use crate::kernel::{Delivery, Kernels, Next, Workload};
 
+pub mod bmp;
+pub mod mandelbrot;
 pub mod primes;
 pub mod sieve;
 pub mod square;
@@ -17,6 +19,7 @@ pub fn builtin() -> Kernels {
     Kernels::new()
         .with(square::NAME, square::open)
         .with(primes::NAME, primes::open)
+        .with(mandelbrot::NAME, mandelbrot::open)
 }
 
 /// A job chosen on the command line.
@@ -26,6 +29,8 @@ pub enum Job {
     Square(square::Squares),
     /// `head primes`
     Primes(primes::Primes),
+    /// `head mandelbrot`
+    Mandelbrot(mandelbrot::Picture),
 }
 
 /// Hands a call on to whichever job it is.
@@ -34,6 +39,7 @@ macro_rules! delegate {
         match $self {
             Job::Square($job) => $call,
             Job::Primes($job) => $call,
+            Job::Mandelbrot($job) => $call,
         }
     };
 }
@@ -72,7 +78,9 @@ mod tests {
     #[test]
     fn every_job_has_its_kernel() {
         let kernels = builtin();
+        let view = mandelbrot::View::new((1, 1), (0.0, 0.0), 1.0, 1);
         for job in [
+            Job::Mandelbrot(mandelbrot::Picture::new(view, String::new())),
             Job::Square(square::Squares::new(1, 0, Rows::default())),
             Job::Primes(primes::Primes::new(0, 1, Rows::default())),
         ] {

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -245,6 +245,12 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
     match &options.output {
+        None if matches!(options.job, Job::Mandelbrot(_)) && io::stdout().is_terminal() => {
+            Err(Failure {
+                exit: Exit::Usage,
+                reason: "a terminal shows no picture; say where it goes with -o FILE".into(),
+            })
+        }
         None => {
             Output::to_stdout(reactor.mailbox()).map_err(failure("cannot write standard output"))
         }

@@ -394,3 +394,27 @@ fn a_closed_standard_error_does_no_harm() {
     assert_eq!(output.stdout, squares(3).into_bytes());
     assert_eq!(shell("exec HEAD primes 2 1 2>&-").code, Some(2));
 }
+
+#[test]
+fn a_picture_is_whole_and_the_same_on_one_worker_and_on_three() {
+    let line = "mandelbrot --size 31x20 --iterations 50";
+    let one = run_head(&format!("--local 1 {line} --compare")).expect(0);
+    one.says("Results: identical");
+    let three = run_head(&format!("--local 3 {line}")).expect(0);
+    assert_eq!(one.out, three.out);
+    assert_eq!(one.out[..2], *b"BM");
+    let length = u32::from_le_bytes(one.out[2..6].try_into().unwrap());
+    assert_eq!(one.out.len(), length as usize);
+    assert_eq!(one.out.len(), 54 + 96 * 20);
+}
+
+#[test]
+fn a_terminal_gets_no_picture() {
+    // `script` gives the program a terminal, and its exit code is the program's.
+    let ended = shell("script -qec 'HEAD mandelbrot --size 3x2 2>&1' /dev/null").expect(2);
+    assert!(
+        ended.text().contains("say where it goes with -o FILE"),
+        "{}",
+        ended.text()
+    );
+}
