@@ -16,7 +16,8 @@ use crate::frame::Status;
 
 /// A function that a worker can run, on several threads at once.
 pub trait Kernel: Send + Sync {
-    /// Computes one task: reads `input`, appends its output to `output` (empty at the call).
+    /// Computes one task: reads `input`, appends its output to `output` (empty at the call). What it
+    /// has appended counts if it succeeds or fails with [`KernelError::FailedWithOutput`].
     ///
     /// # Errors
     /// See [`KernelError`]. A panic is caught and is the task's failure, too.
@@ -28,6 +29,8 @@ pub trait Kernel: Send + Sync {
 pub enum KernelError {
     /// The task's own answer, and final: it would fail the same way elsewhere.
     Failed(String),
+    /// As final, and what there is to say of it is in the output, in the kernel's own form.
+    FailedWithOutput,
     /// This machine could not run it (a program is missing, a disk full): it goes elsewhere, and a
     /// machine that does this again and again is left out.
     Host(String),
@@ -35,8 +38,10 @@ pub enum KernelError {
 
 impl std::fmt::Display for KernelError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (KernelError::Failed(reason) | KernelError::Host(reason)) = self;
-        f.write_str(reason)
+        f.write_str(match self {
+            KernelError::Failed(reason) | KernelError::Host(reason) => reason,
+            KernelError::FailedWithOutput => "it failed; its output says more",
+        })
     }
 }
 
@@ -58,12 +63,18 @@ impl From<&str> for KernelError {
     }
 }
 
-/// Makes a kernel from a session's set-up bytes; the error's text goes back to the head.
-pub type Open = fn(setup: &[u8]) -> Result<Arc<dyn Kernel>, String>;
+/// Makes a kernel from a session's set-up bytes.
+type Open = dyn Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync;
 
 /// The kernels one worker offers, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Kernels(BTreeMap<String, Open>);
+#[derive(Clone, Default)]
+pub struct Kernels(BTreeMap<String, Arc<Open>>);
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Kernels {
     /// None yet.
@@ -71,11 +82,16 @@ impl Kernels {
         Kernels::default()
     }
 
-    /// Adds a kernel, or replaces the one of that name.
+    /// Adds a kernel, or replaces the one of that name. `open` makes it from a session's set-up; the
+    /// text of its error goes back to the head.
     #[must_use]
-    pub fn with(mut self, name: &str, open: Open) -> Kernels {
+    pub fn with(
+        mut self,
+        name: &str,
+        open: impl Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync + 'static,
+    ) -> Kernels {
         assert!(name.len() <= 255, "a kernel's name has at most 255 bytes");
-        self.0.insert(name.to_owned(), open);
+        self.0.insert(name.to_owned(), Arc::new(open));
         self
     }
 

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod buffer;
+pub mod command;
 pub mod conns;
 pub mod depth;
 pub mod format;

@@ -17,6 +17,14 @@ pub const GREETING_BYTES_MAX: usize = 256;
 /// Longest error text that travels in an outcome or a refusal; longer ones are cut.
 pub const REASON_BYTES_MAX: usize = 4096;
 
+/// Longest argument of a command; Linux takes one byte more with the zero that ends it.
+pub const ARGUMENT_BYTES_MAX: usize = (128 << 10) - 1;
+/// Arguments of a command together, as Linux counts them. It takes 2 MiB unless told otherwise; this
+/// leaves half to the environment.
+pub const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
+/// Words of a command.
+pub const WORDS_MAX: usize = 4096;
+
 /// Tasks one session may hold at a worker.
 pub const CREDIT_TASKS: u32 = 4096;
 /// Input bytes one session may hold at a worker.

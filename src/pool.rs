@@ -368,7 +368,10 @@ fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> 
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let (status, error) = match result {
         Ok(Ok(())) if output.len() <= PAYLOAD_BYTES_MAX => return Status::Done,
-        Ok(Ok(())) => {
+        Ok(Err(KernelError::FailedWithOutput)) if output.len() <= PAYLOAD_BYTES_MAX => {
+            return Status::Failed;
+        }
+        Ok(Ok(()) | Err(KernelError::FailedWithOutput)) => {
             let error = format!(
                 "its output of {} bytes is longer than any may be",
                 output.len()

@@ -88,6 +88,7 @@ fn run_one(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>)
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let reason = match result {
         Ok(Ok(())) => return Status::Done,
+        Ok(Err(KernelError::FailedWithOutput)) => return Status::Failed,
         Ok(Err(KernelError::Failed(reason) | KernelError::Host(reason))) => reason,
         Err(_) => "the kernel panicked".into(),
     };

@@ -16,7 +16,8 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter", "network",
+        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter",
+        "network", "command",
     ],
     &["lanes", "scheduler", "journal", "format", "messages"],
     &[
