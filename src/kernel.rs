@@ -24,6 +24,15 @@ pub trait Kernel: Send + Sync {
     fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError>;
 }
 
+/// A plain function is a kernel. It cannot be stopped: what it computes for a head that has gone
+/// away, or beyond a timeout, it computes to its end.
+impl<F: Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync> Kernel for F {
+    fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
+        output.append(&mut self(input)?);
+        Ok(())
+    }
+}
+
 /// Why a kernel has no output. A mere text is the task's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelError {
@@ -93,6 +102,21 @@ impl Kernels {
         assert!(name.len() <= 255, "a kernel's name has at most 255 bytes");
         self.0.insert(name.to_owned(), Arc::new(open));
         self
+    }
+
+    /// Adds a plain function from input to output, or from input to the reason why there is none. It
+    /// takes no set-up.
+    #[must_use]
+    pub fn with_fn(
+        self,
+        name: &str,
+        function: impl Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+    ) -> Kernels {
+        let kernel: Arc<dyn Kernel> = Arc::new(function);
+        self.with(name, move |setup| match setup.len() {
+            0 => Ok(Arc::clone(&kernel)),
+            len => Err(format!("set-up of {len} bytes, this kernel takes none")),
+        })
     }
 
     /// The kernel `name` with `setup`.
@@ -170,6 +194,8 @@ impl Stop {
 pub enum Next {
     /// One more task; its input has been appended.
     Task,
+    /// There is none yet. Whoever has one later gives the driver of the role another turn.
+    Later,
     /// There are no more tasks.
     End,
 }

@@ -5,6 +5,7 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal, Write};
@@ -12,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
@@ -48,6 +50,28 @@ pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
 /// Runs `worker` until it is told to end.
 pub fn worker(options: &WorkerOptions) -> u8 {
     serve(options, builtin())
+}
+
+/// The program `worker` with kernels of one's own instead of the built-in ones: it understands the
+/// same command line, given without the program's name, prints the same lines, and runs until it is
+/// told to end. What it returns is the process' exit code, which `--help` explains.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use teamster::Kernels;
+///
+/// fn main() -> ExitCode {
+///     let kernels = Kernels::new().with_fn("reverse", |input| {
+///         Ok(input.iter().rev().copied().collect())
+///     });
+///     teamster::worker(std::env::args_os().skip(1), kernels)
+/// }
+/// ```
+pub fn own_worker(args: impl IntoIterator<Item = OsString>, kernels: Kernels) -> ExitCode {
+    ExitCode::from(match WorkerOptions::parse(args) {
+        Ok(options) => serve(&options, kernels),
+        Err(early) => early.report(),
+    })
 }
 
 /// Runs a worker with kernels of one's own until it is told to end.
@@ -349,7 +373,7 @@ fn workers(
             let mut addresses = Vec::new();
             for _ in 0..*count {
                 let config = local_config(options, kernels);
-                let started = start_local(config);
+                let started = start_local(config, None);
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -373,11 +397,15 @@ fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
     config
 }
 
-/// Starts a worker inside this process, on a real socket of its own.
-fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
-    let (reactor, address) = local_reactor((Ipv4Addr::LOCALHOST, 0).into(), &config)?;
+/// Starts a worker inside this process, on a real socket of its own. A byte from `stop` ends it.
+pub(crate) fn start_local(
+    config: WorkerConfig,
+    stop: Option<UnixStream>,
+) -> io::Result<SocketAddr> {
+    let at = (Ipv4Addr::LOCALHOST, 0).into();
+    let (reactor, address) = local_reactor(at, &config, stop.as_ref())?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config) {
+        if let Err(error) = serve_locally(reactor, address, config, stop) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -386,10 +414,17 @@ fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn local_reactor(at: SocketAddr, config: &WorkerConfig) -> io::Result<(Reactor, SocketAddr)> {
+fn local_reactor(
+    at: SocketAddr,
+    config: &WorkerConfig,
+    stop: Option<&UnixStream>,
+) -> io::Result<(Reactor, SocketAddr)> {
     let mut reactor = Reactor::new(Side::Worker, config.payload_bytes_max)?;
     let address = reactor.listen(at)?;
     reactor.start_pool(config.slots)?;
+    if let Some(stop) = stop {
+        reactor.watch_signals(stop.try_clone()?)?;
+    }
     Ok((reactor, address))
 }
 
@@ -399,13 +434,14 @@ fn serve_locally(
     mut reactor: Reactor,
     address: SocketAddr,
     mut config: WorkerConfig,
+    stop: Option<UnixStream>,
 ) -> io::Result<()> {
     loop {
         config.incarnation = incarnation();
         if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local_reactor(address, &config)?;
+        (reactor, _) = local_reactor(address, &config, stop.as_ref())?;
     }
 }
 

@@ -26,6 +26,7 @@ const RANKS: &[&[&str]] = &[
     &["output", "recorder", "options"],
     &["reactor", "fuzzing"],
     &["run"],
+    &["cluster"],
 ];
 
 /// Modules that a replay runs again: no world, and nothing whose order differs from run to run.

@@ -176,9 +176,13 @@ impl<W: Workload> Head<W> {
             return false;
         }
         self.input.clear();
-        if self.workload.next(&mut self.input) == Next::End {
-            self.exhausted = true;
-            return false;
+        match self.workload.next(&mut self.input) {
+            Next::Task => {}
+            Next::Later => return false,
+            Next::End => {
+                self.exhausted = true;
+                return false;
+            }
         }
         match too_long(&self.input, self.config.payload_bytes_max) {
             Some(reason) => self.scheduler.add_failed(&self.input, &reason),

@@ -1,11 +1,11 @@
 //! Uncompressed pictures that every viewer opens.
 //!
-//! What it is: the header of a BMP file with 24 bits per pixel, and how long its rows are. What it is
-//! not: a writer, or a reader.
+//! What it is: the header of a BMP file with 24 bits per pixel, and how long its rows are. What it
+//! is not: a writer, or a reader.
 //!
 //! Invariant: the header says how long the file is, and it is that long if `height` rows of
-//! [`row_bytes`] follow. They follow from the bottom up, as the format has always had it; a negative
-//! height, for the other way round, is not understood by every reader.
+//! [`row_bytes`] follow. They follow from the bottom up, as the format has always had it; a
+//! negative height, for the other way round, is not understood by every reader.
 
 /// Largest width and height: both together, and the file's length fits the 32 bits that it has.
 pub const SIDE_MAX: u32 = 32_768;

@@ -3,12 +3,12 @@
 //! What it is: the kernel and the workload, so that the bytes between them are known in this file
 //! only. What it is not: the file format, which is next door.
 //!
-//! Set-up: width, height and most iterations, u32 each, then the view: real and imaginary part of the
-//! centre and the distance between pixels, 64-bit floating point each. Input: the row, u32, from the
-//! bottom. Output: blue, green and red of each pixel of the row. All big endian.
+//! Set-up: width, height and most iterations, u32 each, then the view: real and imaginary part of
+//! the centre and the distance between pixels, 64-bit floating point each. Input: the row, u32,
+//! from the bottom. Output: blue, green and red of each pixel of the row. All big endian.
 //!
-//! Invariant: a row is the same to the bit on every machine. Only `+ - * /` and comparisons are used,
-//! which IEEE 754 settles; the library's logarithms differ from system to system.
+//! Invariant: a row is the same to the bit on every machine. Only `+ - * /` and comparisons are
+//! used, which IEEE 754 settles; the library's logarithms differ from system to system.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub const ITERATIONS_MAX: u32 = 1_000_000;
 const WHOLE: (f64, f64) = (3.0, 2.4);
 /// Length of the set-up.
 const SETUP_BYTES: usize = 36;
-/// Squared distance from which on a number has escaped: far beyond the 4 that would prove it, as the
-/// colour is the smoother the larger it is.
+/// Squared distance from which on a number has escaped: far beyond the 4 that would prove it, as
+/// the colour is the smoother the larger it is.
 const ESCAPED: f64 = 65_536.0;
 /// After so many iterations the colours begin anew.
 const CYCLE: f64 = 50.0;
@@ -133,7 +133,8 @@ impl Kernel for Mandelbrot {
         if row >= view.height {
             return Err(format!("row {row} of {}", view.height).into());
         }
-        // Twice the distance to the middle is a whole number, also where the middle is between pixels.
+        // Twice the distance to the middle is a whole number, also where the middle is between
+        // pixels.
         let half = view.step / 2.0;
         let from_middle = |at: u32, count: u32| (f64::from(2 * at + 1) - f64::from(count)) * half;
         let im = view.centre.1 + from_middle(row, view.height);
@@ -153,8 +154,8 @@ impl Kernel for Mandelbrot {
     }
 }
 
-/// After how many iterations of z² + c, from z = c, a number escapes; a fraction says how far it got
-/// in the last one, so that neighbours have neighbouring times. None if it does not.
+/// After how many iterations of z² + c, from z = c, a number escapes; a fraction says how far it
+/// got in the last one, so that neighbours have neighbouring times. None if it does not.
 fn escape(re: f64, im: f64, iterations: u32) -> Option<f64> {
     let (mut x, mut y) = (re, im);
     for i in 0..iterations {

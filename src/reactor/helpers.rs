@@ -7,6 +7,9 @@
 //! `write_through` before the run.
 
 use std::io;
+use std::sync::Arc;
+
+use mio::Waker;
 
 use super::Reactor;
 use crate::mailbox::{Mailbox, Notice};
@@ -19,6 +22,11 @@ impl Reactor {
     /// Says where the role's writes go.
     pub fn set_output(&mut self, output: Output) {
         self.output = Some(output);
+    }
+
+    /// Gives the reactor another turn when it is asked to.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// Where helper threads report to this reactor.
