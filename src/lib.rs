@@ -121,6 +121,8 @@
 
 #[doc(hidden)]
 pub mod buffer;
+#[doc(hidden)]
+pub mod channel;
 mod cluster;
 #[doc(hidden)]
 pub mod command;
@@ -144,6 +146,10 @@ pub mod journal;
 pub mod kernel;
 #[doc(hidden)]
 pub mod kernels;
+#[doc(hidden)]
+pub mod key;
+#[doc(hidden)]
+pub mod keyfile;
 #[doc(hidden)]
 pub mod lanes;
 #[doc(hidden)]

@@ -24,8 +24,11 @@ use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
 use crate::kernel::{Kernels, Stop, Workload};
 use crate::kernels::{Job, builtin};
+use crate::key::Keys;
+use crate::keyfile;
 use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
+use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
 use crate::reactor::{Reactor, Target};
@@ -114,9 +117,23 @@ impl From<Unusable> for Failure {
     }
 }
 
+/// Of the command line, or of what it names.
+fn usage(reason: String) -> Failure {
+    Failure {
+        exit: Exit::Usage,
+        reason,
+    }
+}
+
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
+    let keys = head_keys(options)?;
     let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
+    if let Some(keys) = keys {
+        reactor
+            .set_keys(keys)
+            .map_err(failure("cannot use the key"))?;
+    }
     // Before there is a file that would be left behind.
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
     // Before any work is done: a result that cannot be kept or written is no use.
@@ -178,6 +195,21 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         }
     }
     Ok(exit)
+}
+
+/// The key to workers elsewhere; nobody but this head reaches those inside this process.
+fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
+    let Cluster::Remote(workers) = &options.cluster else {
+        return Ok(None);
+    };
+    let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
+    if keys.is_none() && !workers.iter().all(Address::is_loopback) {
+        warn!(
+            "no key: whoever is between this head and its workers can read and change all they \
+             send; head --keygen FILE makes one"
+        );
+    }
+    Ok(keys)
 }
 
 /// The journal and how long a record may wait for its sync, if one is asked for.
@@ -446,9 +478,16 @@ fn serve_locally(
 }
 
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
+    let keys = worker_keys(options)?;
+    let address = options.address(keys.is_some()).map_err(usage)?;
     let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
         .map_err(failure("cannot start the event loop"))?;
-    let address = listen(&mut reactor, options)?;
+    if let Some(keys) = keys {
+        reactor
+            .set_keys(keys)
+            .map_err(failure("cannot use the key"))?;
+    }
+    let address = listen(&mut reactor, &address, &options.allow)?;
     let slots = u16::try_from(options.slots).expect("the command line allows fewer");
     reactor
         .start_pool(slots)
@@ -469,14 +508,28 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
         .map_err(failure("the event loop failed"))
 }
 
+/// The keys that heads may have, unless the worker is to do without.
+fn worker_keys(options: &WorkerOptions) -> Result<Option<Keys>, Failure> {
+    if !options.is_insecure {
+        return keyfile::find(options.key_file.as_deref()).map_err(usage);
+    }
+    if let Ok(Some(path)) = keyfile::implicit() {
+        warn!("--insecure: the key in {} is not used", path.display());
+    }
+    Ok(None)
+}
+
 /// Listens on the first address of the name that can be bound.
-fn listen(reactor: &mut Reactor, options: &WorkerOptions) -> Result<SocketAddr, Failure> {
-    let address = &options.listen;
+fn listen(
+    reactor: &mut Reactor,
+    address: &Address,
+    allow: &[Network],
+) -> Result<SocketAddr, Failure> {
     let what = format!("cannot listen on {address}");
     let resolved = (&address.host()[..], address.port).to_socket_addrs();
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in resolved.map_err(failure(&what))? {
-        match reactor.listen_for(candidate, &options.allow) {
+        match reactor.listen_for(candidate, allow) {
             Ok(bound) => return Ok(bound),
             Err(refused) => error = refused,
         }

@@ -48,6 +48,14 @@ fn journal() {
     }
 }
 
+#[test]
+fn arguments() {
+    for (name, bytes) in seeds("arguments") {
+        eprintln!("{name}");
+        fuzzing::arguments(&bytes);
+    }
+}
+
 /// The committed seeds of a target, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -96,6 +104,9 @@ macro_rules! variants {
         fn variant(error: &FrameError) -> &'static str {
             match error {
                 $(FrameError::$name { .. } => stringify!($name),)*
+                FrameError::Unkeyed | FrameError::WrongKey | FrameError::Forged => {
+                    unreachable!("a decoder knows no key")
+                }
             }
         }
     };
