@@ -9,6 +9,7 @@
 mod arguments;
 mod journal;
 mod roles;
+mod session;
 
 use std::borrow::Cow;
 
@@ -21,6 +22,7 @@ use crate::role::Attempt;
 pub use arguments::arguments;
 pub use journal::journal;
 pub use roles::roles;
+pub use session::session;
 
 /// Longest payload here: short enough that fuzzing reaches both sides of the limit.
 pub const PAYLOAD_BYTES_MAX: usize = 1024;

@@ -159,7 +159,10 @@ fn write_new(path: &Path) -> io::Result<()> {
 }
 
 /// A key that nobody else has. The system waits with it until it has been seeded.
-fn random() -> io::Result<Key> {
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn random() -> io::Result<Key> {
     let mut bytes = [0; KEY_BYTES];
     File::open("/dev/random")?.read_exact(&mut bytes)?;
     Ok(Key::new(bytes))

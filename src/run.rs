@@ -19,6 +19,7 @@ use std::thread;
 
 use log::{LevelFilter, error, warn};
 
+use crate::channel;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
@@ -127,13 +128,8 @@ fn usage(reason: String) -> Failure {
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = head_keys(options)?;
-    let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
+    let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
-    if let Some(keys) = keys {
-        reactor
-            .set_keys(keys)
-            .map_err(failure("cannot use the key"))?;
-    }
     // Before there is a file that would be left behind.
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
     // Before any work is done: a result that cannot be kept or written is no use.
@@ -147,7 +143,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         },
         false => None,
     };
-    let (names, targets) = workers(options, &kernels)?;
+    let (names, targets) = workers(options, &kernels, keys.as_ref())?;
     reactor.set_targets(targets);
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = options.payload_max_bytes;
@@ -197,10 +193,13 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// The key to workers elsewhere; nobody but this head reaches those inside this process.
+/// The key to workers elsewhere; those inside this process get one that nobody else has, so that
+/// no other user of this machine has them work for him.
 fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
     let Cluster::Remote(workers) = &options.cluster else {
-        return Ok(None);
+        let key = channel::IS_AVAILABLE.then(keyfile::random).transpose();
+        let key = key.map_err(failure("cannot make a key for local workers"))?;
+        return Ok(key.map(Keys::from));
     };
     let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
     if keys.is_none() && !workers.iter().all(Address::is_loopback) {
@@ -398,6 +397,7 @@ fn seconds(time: Duration) -> String {
 fn workers(
     options: &HeadOptions,
     kernels: &Kernels,
+    keys: Option<&Keys>,
 ) -> Result<(Vec<String>, Vec<Target>), Failure> {
     let addresses = match &options.cluster {
         Cluster::Remote(addresses) => addresses.clone(),
@@ -405,7 +405,7 @@ fn workers(
             let mut addresses = Vec::new();
             for _ in 0..*count {
                 let config = local_config(options, kernels);
-                let started = start_local(config, None);
+                let started = start_local(config, keys.cloned(), None);
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -432,12 +432,13 @@ fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
 /// Starts a worker inside this process, on a real socket of its own. A byte from `stop` ends it.
 pub(crate) fn start_local(
     config: WorkerConfig,
+    keys: Option<Keys>,
     stop: Option<UnixStream>,
 ) -> io::Result<SocketAddr> {
-    let at = (Ipv4Addr::LOCALHOST, 0).into();
-    let (reactor, address) = local_reactor(at, &config, stop.as_ref())?;
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let (reactor, address) = local_reactor(any, &config, keys.as_ref(), stop.as_ref())?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config, stop) {
+        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref(), stop.as_ref()) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -449,9 +450,10 @@ pub(crate) fn start_local(
 fn local_reactor(
     at: SocketAddr,
     config: &WorkerConfig,
+    keys: Option<&Keys>,
     stop: Option<&UnixStream>,
 ) -> io::Result<(Reactor, SocketAddr)> {
-    let mut reactor = Reactor::new(Side::Worker, config.payload_bytes_max)?;
+    let mut reactor = new_reactor(Side::Worker, config.payload_bytes_max, keys)?;
     let address = reactor.listen(at)?;
     reactor.start_pool(config.slots)?;
     if let Some(stop) = stop {
@@ -466,27 +468,31 @@ fn serve_locally(
     mut reactor: Reactor,
     address: SocketAddr,
     mut config: WorkerConfig,
-    stop: Option<UnixStream>,
+    keys: Option<&Keys>,
+    stop: Option<&UnixStream>,
 ) -> io::Result<()> {
     loop {
         config.incarnation = incarnation();
         if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local_reactor(address, &config, stop.as_ref())?;
+        (reactor, _) = local_reactor(address, &config, keys, stop)?;
     }
+}
+
+fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io::Result<Reactor> {
+    let mut reactor = Reactor::new(side, payload_bytes_max)?;
+    if let Some(keys) = keys {
+        reactor.set_keys(keys.clone())?;
+    }
+    Ok(reactor)
 }
 
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = worker_keys(options)?;
     let address = options.address(keys.is_some()).map_err(usage)?;
-    let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
+    let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
-    if let Some(keys) = keys {
-        reactor
-            .set_keys(keys)
-            .map_err(failure("cannot use the key"))?;
-    }
     let address = listen(&mut reactor, &address, &options.allow)?;
     let slots = u16::try_from(options.slots).expect("the command line allows fewer");
     reactor

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use common::net::{Client, serve};
+use common::net::{Client, HELLO, serve};
 use common::{Process, Worker, head, run_head, squares, worker};
 use teamster::channel::MESSAGE_BYTES;
 use teamster::frame::{HEADER_BYTES, Side, keyed_opening, opening};
@@ -244,4 +244,17 @@ fn who_says_nothing_after_the_opening_is_closed_in_time() {
     let mut client = Client::connect(&worker.address);
     client.send(&opening(Side::Head));
     assert_eq!(client.until_closed(), keyed_opening(Side::Worker));
+}
+
+#[test]
+fn workers_inside_a_head_have_a_key_that_nobody_else_has() {
+    let mut command = head("--local 1 square --count 1000000 --work-ms 5");
+    let head = Process::start(command.env("RUST_LOG", "info"));
+    let line = head.err.wait_for(" is up: 1 slots");
+    let address = line
+        .split_whitespace()
+        .find(|word| word.contains("127.0.0.1:"));
+    let mut stranger = Client::opened(address.expect("whose"));
+    stranger.frame(HELLO);
+    assert_eq!(stranger.until_closed(), keyed_opening(Side::Worker));
 }

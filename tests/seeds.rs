@@ -33,6 +33,24 @@ fn chunks() {
 }
 
 #[test]
+fn session() {
+    let ends = seeds("session").into_iter().map(|(name, bytes)| {
+        eprintln!("{name}");
+        fuzzing::session(&bytes)
+    });
+    let ends: Vec<_> = ends.collect();
+    for error in [
+        None,
+        Some(FrameError::Unkeyed),
+        Some(FrameError::WrongKey),
+        Some(FrameError::Forged),
+    ] {
+        let is_reached = ends.contains(&error) || !teamster::channel::IS_AVAILABLE;
+        assert!(is_reached, "no seed ends in {error:?}");
+    }
+}
+
+#[test]
 fn roles() {
     for (name, bytes) in seeds("roles") {
         eprintln!("{name}");
