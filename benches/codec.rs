@@ -242,6 +242,7 @@ impl Sink for Wire {
     fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
     fn pause(&mut self, _: ConnId, _: bool) {}
     fn record(&mut self, _: &[u8], _: usize) {}
+    fn read(&mut self) {}
     fn write(&mut self, _: &[u8]) {}
     fn exit(&mut self, exit: Exit) {
         panic!("it ends with {exit:?}");

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::iter::FusedIterator;
 use std::os::unix::net::UnixStream;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -23,11 +24,12 @@ use crate::format::printable;
 use crate::frame::{Side, Status};
 use crate::head::{Head, HeadConfig};
 use crate::kernel::Kernels;
+use crate::key::Keys;
 use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::options::{self, Address};
-use crate::reactor::{Reactor, Target};
+use crate::reactor::Target;
 use crate::role::Exit;
-use crate::run::start_local;
+use crate::run::{local_keys, new_reactor, remote_keys, start_local};
 use crate::time::Duration;
 use crate::worker::WorkerConfig;
 use feed::{Feed, Job, Outcome, Taken};
@@ -38,8 +40,18 @@ use feed::{Feed, Job, Outcome, Taken};
 pub struct Cluster {
     workers: Vec<Address>,
     config: HeadConfig,
+    keys: KeySource,
     /// They live as long as some clone of this, or some run, does.
     embedded: Arc<Vec<Embedded>>,
+}
+
+/// Where the key comes from.
+#[derive(Clone, Debug)]
+enum KeySource {
+    /// The embedded workers have it, too.
+    Own(Option<Keys>),
+    /// The file named, or else where the programs look.
+    File(Option<PathBuf>),
 }
 
 /// A worker inside this process.
@@ -64,7 +76,7 @@ impl Cluster {
     /// dialled.
     pub fn connect(workers: &str) -> Result<Cluster, Error> {
         let workers = options::workers(workers).map_err(Error::Address)?;
-        Ok(Cluster::new(workers, Vec::new()))
+        Ok(Cluster::new(workers, KeySource::File(None), Vec::new()))
     }
 
     /// `count` workers of one thread each inside this process, on real sockets. They end with the
@@ -77,26 +89,40 @@ impl Cluster {
     /// If `count` is 0.
     pub fn local(count: usize, kernels: &Kernels) -> Result<Cluster, Error> {
         assert!(count > 0, "a cluster has at least one worker");
+        let keys = local_keys()?;
         let (mut workers, mut embedded) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let mut config = WorkerConfig::new(1, kernels.clone());
             config.payload_bytes_max = PAYLOAD_BYTES_MAX;
             let (stopped, stop) = UnixStream::pair()?;
-            workers.push(start_local(config, Some(stopped))?.into());
+            workers.push(start_local(config, keys.clone(), Some(stopped))?.into());
             embedded.push(Embedded { stop });
         }
-        Ok(Cluster::new(workers, embedded))
+        Ok(Cluster::new(workers, KeySource::Own(keys), embedded))
     }
 
-    fn new(workers: Vec<Address>, embedded: Vec<Embedded>) -> Cluster {
+    fn new(workers: Vec<Address>, keys: KeySource, embedded: Vec<Embedded>) -> Cluster {
         let names = workers.iter().map(Address::to_string).collect();
         let mut config = HeadConfig::new(names);
         config.seed = u64::from(std::process::id());
         Cluster {
             workers,
             config,
+            keys,
             embedded: Arc::new(embedded),
         }
+    }
+
+    /// The file with the key that the workers have. Without this it is, as with the programs, the one
+    /// that `$TEAMSTER_KEY_FILE` names, else `/etc/teamster/key`, and if there is none either, nothing
+    /// is encrypted. It is read by [`Cluster::map`]. Workers inside this process have a key of their
+    /// own.
+    #[must_use]
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Cluster {
+        if let KeySource::File(file) = &mut self.keys {
+            *file = Some(path.into());
+        }
+        self
     }
 
     /// How long a kernel may run for one input, in whole milliseconds up to 49 days; what takes
@@ -149,8 +175,8 @@ impl Cluster {
     /// and 16 MiB of results for you; then the workers wait, too.
     ///
     /// # Errors
-    /// [`Error::System`] if the system refuses the thread or its event loop. Whatever happens later
-    /// is the iterator's.
+    /// [`Error::Key`] if a key file cannot be used, [`Error::System`] if the system refuses the
+    /// thread or its event loop. Whatever happens later is the iterator's.
     pub fn map<I>(
         &self,
         kernel: &str,
@@ -161,7 +187,14 @@ impl Cluster {
         I: IntoIterator,
         I::Item: Into<Vec<u8>>,
     {
-        let mut reactor = Reactor::new(Side::Head, self.config.payload_bytes_max)?;
+        let keys = match &self.keys {
+            KeySource::Own(keys) => keys.clone(),
+            KeySource::File(file) => {
+                remote_keys(&self.workers, file.as_deref()).map_err(Error::Key)?
+            }
+        };
+        let payload_max = self.config.payload_bytes_max;
+        let mut reactor = new_reactor(Side::Head, payload_max, keys.as_ref())?;
         let targets = self.workers.iter().map(|worker| Target {
             host: worker.host(),
             port: worker.port,
@@ -169,7 +202,7 @@ impl Cluster {
         reactor.set_targets(targets.collect());
         let (stopped, stop) = UnixStream::pair()?;
         reactor.watch_signals(stopped)?;
-        let feed = Arc::new(Feed::new(reactor.waker()));
+        let feed = Arc::new(Feed::new(reactor.mailbox()));
         let job = Job::new(kernel, setup, Arc::clone(&feed));
         let mut head = Head::new(self.config.clone(), job);
         let work = move || {
@@ -296,6 +329,8 @@ fn understand(outcome: Outcome) -> Result<Vec<u8>, Error> {
 pub enum Error {
     /// What is wrong with a list of workers.
     Address(String),
+    /// What is wrong with a key file.
+    Key(String),
     /// The kernel failed or panicked, or the input or output is too long, or so many workers were
     /// lost while they ran it that it was given up.
     Failed {
@@ -338,6 +373,7 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "task {task} failed at worker {worker}: {reason}")
             }
+            Error::Key(reason) => f.write_str(reason),
             Error::NoWorker(reason) => write!(f, "no worker could be used: {reason}"),
             Error::System(error) => error.fmt(f),
         }

@@ -259,7 +259,8 @@ pub fn printable(bytes: &[u8]) -> String {
     safe
 }
 
-fn escape_tsv(bytes: &[u8], out: &mut Vec<u8>) {
+/// Appends bytes so that they stay within one column of one line.
+pub fn escape_tsv(bytes: &[u8], out: &mut Vec<u8>) {
     for &byte in bytes {
         match byte {
             b'\t' => out.extend_from_slice(b"\\t"),
@@ -320,6 +321,7 @@ mod tests {
         attempts: 2,
         queue_us: 1_007,
         run_us: 1_000_120,
+        answered_ms: 0,
     };
 
     fn row(value: Value<'_>) -> Row<'_> {

@@ -83,6 +83,7 @@ pub struct Head<W> {
     workload: W,
     /// The workload has no more tasks.
     exhausted: bool,
+    supply: Supply,
     scheduler: Scheduler,
     links: Vec<Link>,
     /// Which link a connection is.
@@ -117,6 +118,17 @@ pub struct Head<W> {
     input: Vec<u8>,
     text: Vec<u8>,
     records: Vec<u8>,
+}
+
+/// Where the head is with the input of a job that has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    /// The job has said nothing of it since it was last fed.
+    Enough,
+    /// The job has used up what it was fed.
+    Wanted,
+    /// The next piece was asked for.
+    Asked,
 }
 
 /// What a deadline is for.
@@ -162,6 +174,7 @@ impl<W: Workload> Head<W> {
             config,
             workload,
             exhausted: false,
+            supply: Supply::Enough,
             conns: Conns::new(),
             timers,
             pongs_due: Vec::new(),
@@ -188,6 +201,11 @@ impl<W: Workload> Head<W> {
     /// The job, with all that was delivered to it.
     pub fn workload(&self) -> &W {
         &self.workload
+    }
+
+    /// The same, for what it is told beside its outcomes.
+    pub fn workload_mut(&mut self) -> &mut W {
+        &mut self.workload
     }
 
     /// The table of tasks.
@@ -335,6 +353,11 @@ impl<W: Workload> Role for Head<W> {
             Event::Frame { conn, frame } => self.frame(conn, frame, now, out),
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
+            Event::Input { bytes } => self.feed(bytes),
+            Event::InputFailed { reason } => {
+                error!("{reason}");
+                self.end(Exit::Journal, out);
+            }
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
             Event::Recorded { count } => self.scheduler.recorded(count),
             Event::Interrupted => self.end(Exit::Interrupted, out),
@@ -356,6 +379,7 @@ impl<W: Workload> Role for Head<W> {
         self.judge(now);
         self.deliver(out);
         self.assign(now, out);
+        self.ask(out);
         self.scheduler.check_sums();
         self.end_if_done(out);
     }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Status;
@@ -138,12 +138,25 @@ impl Kernels {
 }
 
 /// Tells a running kernel that nobody waits for its result any more. One per pool thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Stop {
     raised: AtomicBool,
-    /// Guards nothing but the sleep: a raise between check and wait must not be missed.
-    asleep: Mutex<()>,
+    /// What wakes the kernel if it waits for something else. Its lock guards the sleep as well: a
+    /// raise between check and wait must not be missed.
+    wake: Mutex<Option<Wake>>,
     changed: Condvar,
+}
+
+/// Wakes somebody who waits; it may be called too often and by any thread.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// For as long as it lives, the kernel is woken if its [`Stop`] is raised.
+pub struct Watch<'a>(&'a Stop);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
 }
 
 impl Stop {
@@ -164,7 +177,7 @@ impl Stop {
             return self.is_raised();
         }
         let until = Instant::now() + wait;
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asleep = self.lock();
         while !self.is_raised() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -179,13 +192,26 @@ impl Stop {
         true
     }
 
+    /// For a kernel that waits for something else than time: calls `wake` when it is raised from now
+    /// on. It may be raised already.
+    pub fn watch(&self, wake: &Wake) -> Watch<'_> {
+        *self.lock() = Some(Arc::clone(wake));
+        Watch(self)
+    }
+
     /// Raises or lowers it.
     pub(crate) fn set(&self, raised: bool) {
         self.raised.store(raised, Ordering::Relaxed);
         if raised {
-            drop(self.asleep.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(wake) = &*self.lock() {
+                wake();
+            }
             self.changed.notify_all();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Wake>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,7 +220,7 @@ impl Stop {
 pub enum Next {
     /// One more task; its input has been appended.
     Task,
-    /// There is none yet. Whoever has one later gives the driver of the role another turn.
+    /// None yet: what there was of the job's own input is used up, see [`Workload::feed`].
     Later,
     /// There are no more tasks.
     End,
@@ -217,6 +243,8 @@ pub struct Delivery<'a> {
     pub queue_us: u32,
     /// How long the kernel ran, in microseconds.
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run; 0 if none came in it.
+    pub answered_ms: u32,
 }
 
 /// A job as the head sees it: where tasks come from and what becomes of their outcomes.
@@ -231,6 +259,13 @@ pub trait Workload {
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has
     /// room, so that a job of any length needs memory for its window only.
     fn next(&mut self, input: &mut Vec<u8>) -> Next;
+    /// Takes the next piece of the job's own input, which it asked for by [`Next::Later`]; an empty
+    /// one is its end. Only a job that answers so is fed.
+    fn feed(&mut self, _bytes: &[u8]) {}
+    /// Why no worker could run a task with this input; then that is the task's failure.
+    fn unfit(&self, _input: &[u8]) -> Option<String> {
+        None
+    }
     /// Takes one outcome, once per task; in input order unless the run is unordered. Appends to
     /// `text` what is to be written for it.
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>);
@@ -241,6 +276,8 @@ pub trait Workload {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -254,6 +291,21 @@ mod tests {
         });
         stop.set(false);
         assert!(!stop.is_raised());
+    }
+
+    #[test]
+    fn a_raised_stop_wakes_who_watches_it() {
+        let (stop, calls) = (Stop::new(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&calls);
+        let wake: Wake = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let watch = stop.watch(&wake);
+        stop.set(true);
+        stop.set(false);
+        drop(watch);
+        stop.set(true);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[test]

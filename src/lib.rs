@@ -141,6 +141,8 @@ pub mod hash;
 #[doc(hidden)]
 pub mod head;
 #[doc(hidden)]
+pub mod input;
+#[doc(hidden)]
 pub mod journal;
 #[doc(hidden)]
 pub mod kernel;
@@ -167,9 +169,13 @@ pub mod options;
 #[doc(hidden)]
 pub mod output;
 #[doc(hidden)]
+pub mod parcel;
+#[doc(hidden)]
 pub mod payload;
 #[doc(hidden)]
 pub mod pool;
+#[doc(hidden)]
+pub mod program;
 #[doc(hidden)]
 pub mod reactor;
 #[doc(hidden)]

@@ -25,6 +25,24 @@ pub const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
 /// Words of a command.
 pub const WORDS_MAX: usize = 4096;
 
+/// What is kept of a program's standard error per task: its first half and its last.
+pub const STDERR_BYTES_MAX: usize = 64 << 10;
+/// Of that, what the reason of a process that has died quotes.
+pub const LAST_WORDS_BYTES: usize = 2 << 10;
+/// Read from a program at once: what a pipe holds.
+pub const PIPE_BYTES: usize = 64 << 10;
+/// Pieces of `PIPE_BYTES` read from a program that has ended: what its pipes can hold, and not
+/// what something that has escaped goes on writing.
+pub const CLEAR_UP_READS: usize = 16;
+/// Whether a silent program has ended is looked at first after this, then after twice as long ...
+pub const LOOK_MIN: Duration = Duration::from_millis(1);
+/// ... and at last every so often.
+pub const LOOK_MAX: Duration = Duration::from_secs(1);
+/// A process that lives from task to task must end within this once its input is closed.
+pub const PROGRAM_GRACE: Duration = Duration::from_millis(100);
+/// A guard must have killed its group within this.
+pub const GUARD_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Tasks one session may hold at a worker.
 pub const CREDIT_TASKS: u32 = 4096;
 /// Input bytes one session may hold at a worker.
@@ -56,6 +74,8 @@ pub const SOCKETS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
 pub const WINDOW_TASKS: usize = 65_536;
+/// Bytes of a job's own input that are read at once: what a pipe holds.
+pub const INPUT_BYTES: usize = 64 << 10;
 /// Bytes of inputs and outputs the head may hold for open tasks.
 pub const WINDOW_BYTES: usize = 16 << 20;
 /// Result bytes handed to the output thread and not yet written; at it delivery pauses.

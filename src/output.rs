@@ -15,6 +15,11 @@ use std::thread::{self, JoinHandle};
 
 use crate::mailbox::{Mailbox, Notice};
 
+mod sorter;
+
+pub use sorter::Places;
+use sorter::Sorter;
+
 /// The output of a head.
 #[derive(Debug)]
 pub struct Output {
@@ -39,20 +44,21 @@ impl Drop for Pending {
 }
 
 impl Output {
-    /// Standard output.
+    /// Standard output. With `places` the texts are parcels, for those as well.
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub fn to_stdout(mailbox: Mailbox) -> io::Result<Output> {
-        Output::start(io::stdout(), None, mailbox)
+    pub fn to_stdout(places: Option<Places>, mailbox: Mailbox) -> io::Result<Output> {
+        Output::start(io::stdout(), places, None, mailbox)
     }
 
     /// A file that takes the place of `target` when all is written. What is there and no file (a
-    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names.
+    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names. With `places` the
+    /// texts are parcels, for those as well.
     ///
     /// # Errors
     /// If the temporary file beside it cannot be created, or `target` can only be a directory.
-    pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
+    pub fn to_file(target: &Path, places: Option<Places>, mailbox: Mailbox) -> io::Result<Output> {
         let typed = target.as_os_str().as_encoded_bytes();
         if typed.ends_with(b"/") || typed.ends_with(b"/.") {
             return Err(ErrorKind::IsADirectory.into());
@@ -62,7 +68,7 @@ impl Output {
             Ok(there) if there.is_dir() => return Err(ErrorKind::IsADirectory.into()),
             Ok(there) if !there.is_file() => {
                 let file = File::options().write(true).open(target)?;
-                return Output::start(file, None, mailbox);
+                return Output::start(file, places, None, mailbox);
             }
             Ok(there) => {
                 permissions = Some(there.permissions());
@@ -84,10 +90,22 @@ impl Output {
             // Some file systems have none.
             let _ = pending.file.set_permissions(permissions);
         }
-        Output::start(pending.file.try_clone()?, Some(pending), mailbox)
+        Output::start(pending.file.try_clone()?, places, Some(pending), mailbox)
     }
 
     fn start(
+        output: impl Write + Send + 'static,
+        places: Option<Places>,
+        file: Option<Pending>,
+        mailbox: Mailbox,
+    ) -> io::Result<Output> {
+        match places {
+            None => Output::spawn(output, file, mailbox),
+            Some(places) => Output::spawn(Sorter { output, places }, file, mailbox),
+        }
+    }
+
+    fn spawn(
         mut sink: impl Write + Send + 'static,
         file: Option<Pending>,
         mailbox: Mailbox,

@@ -162,6 +162,16 @@ pub enum Event<'a> {
         /// The attempt whose kernel goes on, if one more does.
         hung: Option<Attempt>,
     },
+    /// The next piece of the job's input; an empty one is its end.
+    Input {
+        /// As much as there was, up to a bound.
+        bytes: &'a [u8],
+    },
+    /// The job's input cannot be read any further.
+    InputFailed {
+        /// In words.
+        reason: String,
+    },
     /// So many bytes of what was written have reached the output.
     Written {
         /// How many.
@@ -212,6 +222,9 @@ pub trait Sink {
     fn pause(&mut self, conn: ConnId, paused: bool);
     /// Appends so many whole records to the journal; answered by `Recorded` in pieces.
     fn record(&mut self, records: &[u8], count: usize);
+    /// Asks for the next piece of the job's input; answered by one `Input` or `InputFailed`. Not again
+    /// before that.
+    fn read(&mut self);
     /// Appends to the output; answered by `Written` in pieces.
     fn write(&mut self, bytes: &[u8]);
     /// Ends the driver after this turn.
@@ -230,7 +243,8 @@ pub enum Exit {
     Usage,
     /// No worker could be used.
     NoWorker,
-    /// The journal does not fit: it is another job's or another input's, damaged, or in use.
+    /// The journal does not fit: it is another job's or another input's, damaged, or in use. Or the
+    /// input cannot be read.
     Journal,
     /// The output or the journal could not be written, or no socket be opened.
     Output,

@@ -20,6 +20,7 @@ use std::thread;
 use log::{LevelFilter, error, warn};
 
 use crate::channel;
+use crate::command;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
@@ -32,6 +33,7 @@ use crate::messages::{self, say};
 use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
+use crate::program::{self, Programs};
 use crate::reactor::{Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
@@ -196,12 +198,24 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
 /// The key to workers elsewhere; those inside this process get one that nobody else has, so that
 /// no other user of this machine has them work for him.
 fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
-    let Cluster::Remote(workers) = &options.cluster else {
-        let key = channel::IS_AVAILABLE.then(keyfile::random).transpose();
-        let key = key.map_err(failure("cannot make a key for local workers"))?;
-        return Ok(key.map(Keys::from));
-    };
-    let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
+    match &options.cluster {
+        Cluster::Local(_) => local_keys().map_err(failure("cannot make a key for local workers")),
+        Cluster::Remote(workers) => {
+            remote_keys(workers, options.key_file.as_deref()).map_err(usage)
+        }
+    }
+}
+
+pub(crate) fn local_keys() -> io::Result<Option<Keys>> {
+    let key = channel::IS_AVAILABLE.then(keyfile::random).transpose()?;
+    Ok(key.map(Keys::from))
+}
+
+pub(crate) fn remote_keys(
+    workers: &[Address],
+    key_file: Option<&Path>,
+) -> Result<Option<Keys>, String> {
+    let keys = keyfile::find(key_file)?;
     if keys.is_none() && !workers.iter().all(Address::is_loopback) {
         warn!(
             "no key: whoever is between this head and its workers can read and change all they \
@@ -239,8 +253,12 @@ fn replay(
     let mut records = 0;
     while let Some(record) = reader.read().map_err(|error| file.misfit(error))? {
         if let Record::Outcome(outcome) = record {
-            let fits = role.replay(&outcome);
-            fits.map_err(|misfit| file.misfit(format!("does not fit: {misfit}")))?;
+            let misfit = |misfit| file.misfit(format!("does not fit: {misfit}"));
+            while !role.replay(&outcome).map_err(misfit)? {
+                if !feed(role, reactor)? {
+                    return Ok(());
+                }
+            }
         }
         records += 1;
         let text = role.take_text(REPLAY_BYTES);
@@ -251,10 +269,24 @@ fn replay(
             }
         }
     }
-    role.end_replay();
+    while !role.end_replay() {
+        if !feed(role, reactor)? {
+            return Ok(());
+        }
+    }
     let end = reader.end();
     reactor.set_journal(file.record(end, sync_after, reactor.mailbox())?);
     Ok(())
+}
+
+/// Waits for a piece of the job's input before the run; false if that is over before it begins.
+fn feed(role: &mut Head<Compared<Job>>, reactor: &mut Reactor) -> Result<bool, Failure> {
+    let piece = reactor.read_through();
+    let piece = piece.map_err(failure("the event loop failed"))?;
+    if let Some(bytes) = &piece {
+        role.feed(bytes);
+    }
+    Ok(piece.is_some())
 }
 
 /// A journal that could not be written is the run's failure, also at its very end.
@@ -306,12 +338,11 @@ fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failu
                 reason: "a terminal shows no picture; say where it goes with -o FILE".into(),
             })
         }
-        None => {
-            Output::to_stdout(reactor.mailbox()).map_err(failure("cannot write standard output"))
-        }
+        None => Output::to_stdout(None, reactor.mailbox())
+            .map_err(failure("cannot write standard output")),
         Some(path) => {
             let what = format!("cannot write {}", path.display());
-            Output::to_file(path, reactor.mailbox()).map_err(failure(&what))
+            Output::to_file(path, None, reactor.mailbox()).map_err(failure(&what))
         }
     }
 }
@@ -480,7 +511,11 @@ fn serve_locally(
     }
 }
 
-fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io::Result<Reactor> {
+pub(crate) fn new_reactor(
+    side: Side,
+    payload_bytes_max: usize,
+    keys: Option<&Keys>,
+) -> io::Result<Reactor> {
     let mut reactor = Reactor::new(side, payload_bytes_max)?;
     if let Some(keys) = keys {
         reactor.set_keys(keys.clone())?;
@@ -491,6 +526,10 @@ fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io:
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = worker_keys(options)?;
     let address = options.address(keys.is_some()).map_err(usage)?;
+    let programs = Programs::allow(&options.programs)
+        .map_err(|reason| usage(format!("--allow-program {reason}")))?;
+    let map = program::opener(programs, options.payload_max_bytes);
+    let kernels = kernels.with(command::NAME, map);
     let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     let address = listen(&mut reactor, &address, &options.allow)?;

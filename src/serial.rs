@@ -56,7 +56,7 @@ pub struct Serial {
 /// raised it returns as soon as it can, with a result that means nothing.
 ///
 /// # Errors
-/// Why there is no such kernel.
+/// Why there is no such kernel, or that the job reads an input, which can be read only once.
 pub fn run(
     mut job: impl Workload,
     kernels: &Kernels,
@@ -69,8 +69,13 @@ pub fn run(
     let (mut input, mut output) = (Vec::new(), Vec::new());
     for task in 0.. {
         input.clear();
-        if stop.is_raised() || job.next(&mut input) == Next::End {
+        if stop.is_raised() {
             break;
+        }
+        match job.next(&mut input) {
+            Next::Task => {}
+            Next::Later => return Err("a job that reads its input runs only once".into()),
+            Next::End => break,
         }
         output.clear();
         let status = run_one(&*kernel, &input, stop, &mut output);
@@ -111,6 +116,11 @@ impl<W: Workload> Compared<W> {
         Compared { job, digest }
     }
 
+    /// The job itself.
+    pub fn job_mut(&mut self) -> &mut W {
+        &mut self.job
+    }
+
     /// Of all that was delivered so far.
     pub fn digest(&self) -> Option<Digest> {
         self.digest
@@ -132,6 +142,14 @@ impl<W: Workload> Workload for Compared<W> {
 
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         self.job.next(input)
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.job.feed(bytes);
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        self.job.unfit(input)
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -220,6 +238,7 @@ mod tests {
                 attempts: 1,
                 queue_us: 0,
                 run_us: 0,
+                answered_ms: 0,
             };
             compared.deliver(&delivery, &mut text);
         }

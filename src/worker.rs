@@ -503,11 +503,13 @@ impl Role for Worker {
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
             Event::DialFailed { .. }
+            | Event::Input { .. }
+            | Event::InputFailed { .. }
             | Event::Written { .. }
             | Event::OutputFailed { .. }
             | Event::Recorded { .. }
             | Event::JournalFailed { .. } => {
-                unreachable!("a worker neither dials nor writes")
+                unreachable!("a worker neither dials nor reads nor writes")
             }
         }
     }

@@ -170,7 +170,10 @@ fn large_inputs_and_outputs_are_bounded_and_arrive() {
         .map("reverse", &[], [vec![0; (4 << 20) + 1]])
         .unwrap();
     let error = results.next().unwrap().unwrap_err().to_string();
-    assert!(error.contains("longer than the 4194304 allowed"), "{error}");
+    assert!(
+        error.contains("longer than the 4194304 bytes allowed"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -183,4 +186,16 @@ fn two_runs_share_a_cluster() {
     let second = cluster.map("reverse", &[], ["ab"]).unwrap();
     assert_eq!(second.map(Result::unwrap).collect::<Vec<_>>(), [b"ba"]);
     assert!(first.next().unwrap().is_ok());
+}
+
+#[test]
+fn a_key_file_that_is_not_there_is_an_error_and_not_a_run_without_a_key() {
+    let cluster = Cluster::connect("127.0.0.1:1")
+        .unwrap()
+        .key_file("/no/such");
+    let error = cluster.map("reverse", &[], ["a"]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("key file /no/such: No such file"),
+        "{error}"
+    );
 }

@@ -244,7 +244,7 @@ fn what_is_not_the_protocol_is_closed() {
         let reason = refusal(&client.until_closed()).unwrap();
         assert_eq!(reason, format!("frame of {len} bytes"));
     }
-    let mut silent = Client::connect(&worker.address);
+    let silent = Client::connect(&worker.address);
     silent
         .0
         .set_read_timeout(Some(Duration::from_secs(20)))

@@ -26,11 +26,13 @@ const RANKS: &[&[&str]] = &[
         "format",
         "messages",
         "channel",
+        "lines",
+        "parcel",
     ],
     &[
-        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals", "keyfile",
+        "head", "worker", "kernels", "serial", "program", "pool", "mailbox", "signals", "keyfile",
     ],
-    &["output", "recorder", "options"],
+    &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
     &["run"],
     &["cluster"],
@@ -55,6 +57,8 @@ const PURE: &[&str] = &[
     "lanes",
     "scheduler",
     "journal",
+    "lines",
+    "parcel",
     "head",
     "worker",
     "fuzzing",
@@ -108,9 +112,9 @@ fn roles_and_rim_never_meet() {
     for (module, path, source) in sources() {
         let others: &[&str] = match &module[..] {
             "head" | "worker" | "scheduler" | "lanes" | "journal" => {
-                &["reactor", "pool", "mailbox", "output", "recorder"]
+                &["reactor", "pool", "mailbox", "input", "output", "recorder"]
             }
-            "reactor" | "pool" | "mailbox" | "output" | "recorder" => {
+            "reactor" | "pool" | "mailbox" | "input" | "output" | "recorder" => {
                 &["head", "worker", "scheduler"]
             }
             _ => &[],

@@ -11,11 +11,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use mio::Waker;
-
 use crate::frame::Status;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{CREDIT_TASKS, WINDOW_BYTES};
+use crate::mailbox::{Mailbox, Notice};
 
 /// Both queues.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(super) struct Feed {
     state: Mutex<State>,
     /// There is an outcome, or the end.
     arrived: Condvar,
-    waker: Arc<Waker>,
+    mailbox: Mailbox,
 }
 
 #[derive(Debug, Default)]
@@ -59,12 +58,12 @@ pub(super) enum Taken {
 }
 
 impl Feed {
-    /// Empty, for the reactor of this waker.
-    pub fn new(waker: Arc<Waker>) -> Feed {
+    /// Empty, for the reactor of this mailbox.
+    pub fn new(mailbox: Mailbox) -> Feed {
         Feed {
             state: Mutex::default(),
             arrived: Condvar::new(),
-            waker,
+            mailbox,
         }
     }
 
@@ -113,9 +112,8 @@ impl Feed {
         if state.is_waiting && state.next() != Next::Later {
             state.is_waiting = false;
             drop(state);
-            // It can fail only when the kernel is out of memory; the reactor's next turn makes up
-            // for it.
-            let _ = self.waker.wake();
+            // The piece itself is empty: what there is waits here.
+            self.mailbox.post(Notice::Input { bytes: Vec::new() });
         }
     }
 

@@ -18,6 +18,8 @@ struct Job {
     count: u64,
     input_bytes: usize,
     text_bytes: usize,
+    /// Tasks that must be fed before they are had; one byte stands for each.
+    unfed: u64,
     delivered: u64,
     is_finished: bool,
 }
@@ -39,9 +41,23 @@ impl Workload for Job {
         if self.count == 0 {
             return Next::End;
         }
+        if self.count == self.unfed {
+            return Next::Later;
+        }
         self.count -= 1;
         input.resize(self.input_bytes, 0);
         Next::Task
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.unfed -= bytes.len() as u64;
+        if bytes.is_empty() {
+            self.count -= std::mem::take(&mut self.unfed);
+        }
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        (input.len() == 13).then(|| "unlucky".into())
     }
 
     fn deliver(&mut self, _: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -59,6 +75,8 @@ impl Workload for Job {
 #[derive(Default)]
 struct Said {
     tasks: Vec<(u32, Attempt)>,
+    reads: u32,
+    recalled: u32,
     exit: Option<Exit>,
 }
 
@@ -66,8 +84,10 @@ impl Sink for Said {
     fn dial(&mut self, _: u32) {}
 
     fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
-        if let Frame::Task { attempt, .. } = frame {
-            self.tasks.push((conn.slot, attempt));
+        match frame {
+            Frame::Task { attempt, .. } => self.tasks.push((conn.slot, attempt)),
+            Frame::Cancel { running: false, .. } => self.recalled += 1,
+            _ => {}
         }
     }
 
@@ -86,6 +106,10 @@ impl Sink for Said {
     fn pause(&mut self, _: ConnId, _: bool) {}
 
     fn record(&mut self, _: &[u8], _: usize) {}
+
+    fn read(&mut self) {
+        self.reads += 1;
+    }
 
     fn write(&mut self, _: &[u8]) {}
 
@@ -189,6 +213,85 @@ fn job(count: u64) -> Job {
         count,
         ..Job::default()
     }
+}
+
+/// A job that is fed all of so many tasks.
+fn fed(count: u64) -> Job {
+    Job {
+        count,
+        unfed: count,
+        ..Job::default()
+    }
+}
+
+#[test]
+fn input_is_asked_for_once_and_only_when_it_is_used_up() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    assert_eq!(bench.said.reads, 1, "also without a worker");
+    let conn = bench.welcome(0, 0, 2);
+    assert_eq!(bench.turn(), []);
+    assert_eq!(bench.said.reads, 1, "it is on its way");
+    bench.tell(Event::Input { bytes: &[0] });
+    assert_eq!(bench.turn(), [(0, 0)]);
+    assert_eq!(bench.said.reads, 2, "a slot is free");
+    bench.tell(Event::Input { bytes: &[0; 8] });
+    assert!(!bench.turn().is_empty());
+    bench.now = bench.now + Duration::from_secs(1);
+    while bench.head.workload.delivered < 9 {
+        let task = bench.head.workload.delivered;
+        bench.outcome(conn, task, 1, Status::Done, 1_000);
+        bench.turn();
+    }
+    assert_eq!(bench.said.exit, Some(Exit::Done));
+}
+
+#[test]
+fn the_end_of_the_input_is_the_end_of_the_job() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    bench.tell(Event::Input { bytes: &[] });
+    bench.turn();
+    assert_eq!(bench.said.exit, Some(Exit::Done), "no worker is needed");
+}
+
+#[test]
+fn an_input_that_breaks_ends_the_run() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    let reason = "no luck".into();
+    bench.tell(Event::InputFailed { reason });
+    assert_eq!(bench.said.exit, Some(Exit::Journal));
+}
+
+#[test]
+fn waiting_for_input_can_be_interrupted() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    bench.tell(Event::Interrupted);
+    assert_eq!(bench.said.exit, Some(Exit::Interrupted));
+    bench.tell(Event::Input { bytes: &[0] });
+}
+
+/// A worker that holds tasks ahead gives them back to an idle one while no more come.
+#[test]
+fn while_input_is_waited_for_idle_workers_take_over() {
+    let mut bench = Bench::new(2, fed(9), |_| {});
+    let first = bench.welcome(0, 0, 1);
+    bench.turn();
+    bench.now = Time::ZERO + Duration::from_secs(1);
+    bench.tell(Event::Input { bytes: &[0; 3] });
+    let sent = bench.turn();
+    assert_eq!(sent, [(0, 0), (0, 1), (0, 2)]);
+    bench.outcome(first, 0, 1, Status::Done, 50_000);
+    bench.welcome(1, 0, 1);
+    bench.turn();
+    assert!(bench.said.recalled > 0, "task 2 waits behind task 1");
+}
+
+#[test]
+fn what_no_worker_could_run_fails_without_one() {
+    let mut unlucky = job(2);
+    unlucky.input_bytes = 13;
+    let bench = Bench::new(1, unlucky, |_| {});
+    assert_eq!(bench.said.exit, Some(Exit::Failed));
+    assert_eq!(bench.head.workload.delivered, 2);
 }
 
 /// The last failure is one too many, but there is nothing left to end early.

@@ -9,7 +9,7 @@ use log::{error, info};
 
 use super::link::Link;
 use super::replay::FORMER;
-use super::{Head, Timer};
+use super::{Head, Supply, Timer};
 use crate::frame::Frame;
 use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
@@ -66,6 +66,7 @@ impl<W: Workload> Head<W> {
                 attempts: answer.losses,
                 queue_us: answer.queue_us,
                 run_us: answer.run_us,
+                answered_ms: answer.answered_ms,
             };
             workload.deliver(&delivery, text);
         };
@@ -178,17 +179,47 @@ impl<W: Workload> Head<W> {
         self.input.clear();
         match self.workload.next(&mut self.input) {
             Next::Task => {}
-            Next::Later => return false,
+            Next::Later => {
+                self.want_input();
+                return false;
+            }
             Next::End => {
                 self.exhausted = true;
                 return false;
             }
         }
-        match too_long(&self.input, self.config.payload_bytes_max) {
+        match unsendable(&self.workload, &self.input, self.config.payload_bytes_max) {
             Some(reason) => self.scheduler.add_failed(&self.input, &reason),
             None => self.scheduler.add_from(&mut self.input),
         }
         true
+    }
+
+    /// The job has no task to give before it is fed.
+    #[cold]
+    pub(super) fn want_input(&mut self) {
+        if self.supply == Supply::Enough {
+            self.supply = Supply::Wanted;
+        }
+    }
+
+    /// Asks for the job's input, if it has said that it wants some: once per turn and piece.
+    pub(super) fn ask(&mut self, out: &mut impl Sink) {
+        if self.supply == Supply::Wanted {
+            self.supply = Supply::Asked;
+            out.read();
+        }
+    }
+
+    /// Hands the job a piece of its input; an empty one is the end.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.supply = Supply::Enough;
+        self.workload.feed(bytes);
+    }
+
+    /// Whether another task can be had now.
+    pub(super) fn has_next(&self) -> bool {
+        !self.exhausted && self.supply == Supply::Enough && self.scheduler.has_room()
     }
 
     fn say_window_full(&mut self) {
@@ -236,12 +267,17 @@ fn name(links: &[Link], index: u32) -> &str {
 }
 
 /// Why an input cannot be sent, if it cannot.
-pub(super) fn too_long(input: &[u8], limit_bytes: usize) -> Option<String> {
-    (input.len() > limit_bytes).then(|| {
-        format!(
-            "its input of {} bytes is longer than the {limit_bytes} allowed; raise --payload-max \
-             on both sides",
-            input.len()
-        )
-    })
+#[inline(always)]
+pub(super) fn unsendable(
+    workload: &impl Workload,
+    input: &[u8],
+    limit_bytes: usize,
+) -> Option<String> {
+    if input.len() > limit_bytes {
+        return Some(format!(
+            "its input is longer than the {limit_bytes} bytes allowed; raise --payload-max on both \
+             sides"
+        ));
+    }
+    workload.unfit(input)
 }

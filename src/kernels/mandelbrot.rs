@@ -315,6 +315,7 @@ mod tests {
             attempts: 0,
             queue_us: 0,
             run_us: 0,
+            answered_ms: 0,
         };
         let mut text = Vec::new();
         job.deliver(&delivery, &mut text);

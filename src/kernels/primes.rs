@@ -227,6 +227,7 @@ mod tests {
                 attempts: 1,
                 queue_us: 500,
                 run_us: 1500,
+                answered_ms: 0,
             };
             job.deliver(&delivery, &mut text);
         }

@@ -181,6 +181,7 @@ mod tests {
             attempts: 1,
             queue_us: 0,
             run_us: 0,
+            answered_ms: 0,
         }
     }
 

@@ -33,6 +33,8 @@ pub struct WorkerOptions {
     pub allow: Vec<Network>,
     /// Pool threads; at least 1.
     pub slots: usize,
+    /// The programs it runs for heads; none unless named.
+    pub programs: Vec<PathBuf>,
     /// How long kernels may go on once it is told to end; above zero.
     pub grace: Duration,
     /// Largest task input or output, in bytes.
@@ -101,6 +103,7 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
             None => slots_default(),
         },
+        programs: programs(matches)?,
         grace: match matches.opt_str("grace") {
             Some(typed) => seconds("--grace", &typed)?,
             None => GRACE_DEFAULT,
@@ -114,6 +117,20 @@ fn allow(matches: &Matches) -> Result<Vec<Network>, String> {
     let networks = matches.opt_strs("allow").into_iter();
     let parsed = networks.map(|typed| typed.parse().map_err(|reason| format!("--allow: {reason}")));
     parsed.collect()
+}
+
+fn programs(matches: &Matches) -> Result<Vec<PathBuf>, String> {
+    let named = matches.opt_strs("allow-program");
+    let programs: Vec<PathBuf> = named.into_iter().map(PathBuf::from).collect();
+    if !programs.is_empty() && !matches.opt_present("insecure") {
+        // Also on loopback: whoever has an account here would get this one's rights.
+        return Err(
+            "--allow-program would let everyone who reaches this worker run programs, as there is \
+             no key; add --insecure if only friends reach it"
+                .into(),
+        );
+    }
+    Ok(programs)
 }
 
 /// As many as the machine runs at once, or one if it does not tell.
@@ -160,6 +177,13 @@ fn program() -> Program {
                 "threads that compute, up to {THREADS_MAX}\n(default: as many as the machine has)"
             ),
         ),
+        Flag::new(
+            "",
+            "allow-program",
+            "PATH",
+            "a program that the job map may run; may be given\nmore than once (default: none)",
+        )
+        .repeatable(),
         Flag::new(
             "",
             "grace",
@@ -242,6 +266,7 @@ mod tests {
             is_insecure: false,
             allow: Vec::new(),
             slots: slots_default(),
+            programs: Vec::new(),
             grace: GRACE_DEFAULT,
             payload_max_bytes: 1 << 20,
             quiet: false,
@@ -306,6 +331,13 @@ mod tests {
             "--allow: \"10.0.0.0/33\" has \"33\" bits; they are 0 to 32"
         );
         assert_eq!(error("--allow"), "--allow needs its ADDRESS[/BITS]");
+    }
+
+    #[test]
+    fn programs_are_allowed_in_so_many_words() {
+        let options = ok("--allow-program /bin/wc --allow-program ./x --insecure");
+        assert_eq!(options.programs, ["/bin/wc", "./x"].map(PathBuf::from));
+        assert!(error("--allow-program /bin/wc").contains("no key; add --insecure"));
     }
 
     #[test]

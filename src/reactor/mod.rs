@@ -29,6 +29,7 @@ use slab::Slab;
 
 use crate::channel::{Channel, PLAIN_BYTES_MAX};
 use crate::frame::Side;
+use crate::input::Input;
 use crate::key::Keys;
 use crate::limits::{
     DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STOPPED_AFTER,
@@ -68,6 +69,7 @@ pub struct Reactor {
     /// A signal has arrived and the role does not know it yet.
     is_interrupted: bool,
     pool: Option<Pool>,
+    input: Option<Input>,
     output: Option<Output>,
     /// Written to the output before the run, and not yet acknowledged.
     ahead_bytes: usize,
@@ -126,6 +128,7 @@ impl Reactor {
             signals: None,
             is_interrupted: false,
             pool: None,
+            input: None,
             output: None,
             ahead_bytes: 0,
             journal: None,
@@ -252,6 +255,7 @@ impl Reactor {
         Outlet {
             conns: &mut self.conns,
             notes: &mut self.notes,
+            input: self.input.as_ref(),
             output: self.output.as_ref(),
         }
     }

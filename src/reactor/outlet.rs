@@ -2,7 +2,7 @@
 //!
 //! What it is: the reactor's [`Sink`]. Frames are encoded straight into the connection's outbox;
 //! everything else is noted for the end of the turn. What it is not: a system call, except that
-//! output is handed to its thread.
+//! output is handed to its thread, and input asked for.
 //!
 //! Invariant: nothing here fails or blocks, and nothing is done twice.
 
@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::connection::{Connection, Stage};
 use crate::frame::Frame;
+use crate::input::Input;
 use crate::kernel::Kernel;
 use crate::lanes::Job;
 use crate::output::Output;
@@ -40,6 +41,7 @@ pub(super) struct Notes {
 pub(super) struct Outlet<'a> {
     pub conns: &'a mut Slab<Connection>,
     pub notes: &'a mut Notes,
+    pub input: Option<&'a Input>,
     pub output: Option<&'a Output>,
 }
 
@@ -125,6 +127,13 @@ impl Sink for Outlet<'_> {
     fn record(&mut self, records: &[u8], count: usize) {
         self.notes.records.extend_from_slice(records);
         self.notes.records_count += count;
+    }
+
+    fn read(&mut self) {
+        // A job that has none is fed by who drives it.
+        if let Some(input) = self.input {
+            input.ask();
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) {

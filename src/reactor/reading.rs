@@ -111,6 +111,7 @@ impl Reactor {
             conns: &mut self.conns,
             notes: &mut self.notes,
             output: self.output.as_ref(),
+            input: self.input.as_ref(),
         };
         let mut rest = match place {
             Place::Buffer => &self.read_buffer[..count],

@@ -54,6 +54,9 @@ pub(super) struct Times {
     /// From sending to answer, less `run_us`.
     pub queue_us: u32,
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run. (A run of 49 days makes the
+    /// rest of its log less useful, and nothing wrong.)
+    pub answered_ms: u32,
 }
 
 /// An outcome, but for its bytes.
@@ -61,7 +64,8 @@ pub(super) struct Times {
 pub(super) struct Given {
     pub worker: u32,
     pub status: Status,
-    pub losses: u32,
+    /// No task is lost oftener than `--attempts` allows.
+    pub losses: u16,
     pub times: Times,
 }
 
@@ -72,6 +76,7 @@ impl Times {
         Times {
             queue_us: elapsed_us.saturating_sub(run_us),
             run_us,
+            answered_ms: u32::try_from(now.as_micros() / 1000).unwrap_or(u32::MAX),
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct Answer<'a> {
     pub queue_us: u32,
     /// How long the kernel ran, in microseconds.
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run; 0 if none came in it.
+    pub answered_ms: u32,
 }
 
 impl Table {
@@ -209,7 +211,7 @@ impl Table {
         let given = Given {
             worker,
             status,
-            losses: entry.blame.losses(),
+            losses: losses(entry.blame.losses()),
             times,
         };
         let state = match self.journal {
@@ -224,10 +226,11 @@ impl Table {
         let state = State::Answered(Given {
             worker,
             status: outcome.status,
-            losses: outcome.losses,
+            losses: losses(outcome.losses),
             times: Times {
                 queue_us: outcome.queue_us,
                 run_us: outcome.run_us,
+                answered_ms: 0,
             },
         });
         self.give(outcome.task, state, outcome.output);
@@ -281,7 +284,7 @@ impl Table {
             task,
             input_hash,
             status: given.status,
-            losses: given.losses,
+            losses: given.losses.into(),
             queue_us: given.times.queue_us,
             run_us: given.times.run_us,
             worker: name(given.worker),
@@ -332,9 +335,10 @@ impl Table {
             status: given.status,
             output: &entry.payload,
             worker: given.worker,
-            losses: given.losses,
+            losses: given.losses.into(),
             queue_us: given.times.queue_us,
             run_us: given.times.run_us,
+            answered_ms: given.times.answered_ms,
         });
         self.counts.answered -= 1;
         self.held_bytes -= output_bytes;
@@ -426,6 +430,10 @@ impl Table {
         assert_eq!(counts, self.counts, "the states add up");
         assert_eq!(held_bytes, self.held_bytes, "the bytes add up");
     }
+}
+
+fn losses(count: u32) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 /// A task's entry, by the parts of the table that it is in, so that the others can be used beside it.

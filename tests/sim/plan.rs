@@ -42,6 +42,15 @@ const RARE: [Kind; 8] = [
     Kind::HeadCrash,
 ];
 
+/// How a job is fed.
+#[derive(Clone, Debug)]
+pub struct Supply {
+    /// Tasks in a piece of its input.
+    pub piece_tasks_max: u64,
+    /// How long one lets wait for itself.
+    pub wait_us_max: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -57,6 +66,8 @@ pub struct Plan {
     pub is_even: bool,
     /// How many slots a worker has; otherwise each life draws it.
     pub slots: Option<u16>,
+    /// The job is fed its tasks; otherwise it knows them.
+    pub supply: Option<Supply>,
     /// The head keeps a journal.
     pub is_journalled: bool,
     pub tiny_credit: bool,
@@ -139,6 +150,7 @@ impl Plan {
             }),
             is_even: false,
             slots: None,
+            supply: draw_supply(seed, run_us),
             is_journalled,
             is_bulky,
             tiny_credit: rng.chance(25),
@@ -205,6 +217,9 @@ impl Plan {
             Some(at) => self.give_up + at.since(self.calm),
             None => Duration::ZERO,
         };
+        let pieces = tasks.count + 1;
+        let supply_us = self.supply.as_ref().map_or(0, |its| its.wait_us_max);
+        let give_up = give_up + Duration::from_micros(pieces * supply_us);
         let work = Duration::from_micros(repeats * tasks.count * task_us);
         self.calm + waits + give_up + death * deaths as u32 + work
     }
@@ -231,6 +246,15 @@ impl Plan {
             && self.interrupt.is_none()
             && self.kinds.iter().all(|kind| kinds.contains(kind))
     }
+}
+
+/// Seldom; in large pieces at once, or in small ones that workers wait for.
+fn draw_supply(seed: u64, run_us: u64) -> Option<Supply> {
+    let mut rng = SplitMix64::new(crate::trace::mix(0x69_6e70_7574, seed));
+    rng.chance(25).then(|| Supply {
+        piece_tasks_max: logarithmic(&mut rng, 1, 100),
+        wait_us_max: logarithmic(&mut rng, 1, 1 + 4 * run_us),
+    })
 }
 
 /// Each half of the kinds, or to see one clearly only a few, or none. Only a head with a journal
