@@ -18,8 +18,25 @@ pub mod square;
 pub fn builtin() -> Kernels {
     Kernels::new()
         .with(square::NAME, square::open)
+        .in_words(square::NAME, square::WORDS)
         .with(primes::NAME, primes::open)
+        .in_words(primes::NAME, primes::WORDS)
         .with(mandelbrot::NAME, mandelbrot::open)
+}
+
+/// So many whole numbers between blanks.
+fn numbers<const N: usize>(text: &str) -> Result<[u64; N], String> {
+    let wrong =
+        || format!("{text:?}, where there should be {N} whole numbers, with a blank between");
+    let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
+    let numbers = numbers.map_err(|_| wrong())?;
+    numbers.try_into().map_err(|_| wrong())
+}
+
+/// A number of 8 bytes as a line of text.
+fn number_in_words(output: &[u8]) -> String {
+    let number = output.try_into().map(u64::from_be_bytes);
+    format!("{}\n", number.expect("these kernels give 8 bytes"))
 }
 
 /// A job chosen on the command line.

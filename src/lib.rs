@@ -120,6 +120,8 @@
 #![warn(missing_docs)]
 
 #[doc(hidden)]
+pub mod alone;
+#[doc(hidden)]
 pub mod buffer;
 #[doc(hidden)]
 pub mod channel;
@@ -199,6 +201,11 @@ pub mod time;
 #[doc(hidden)]
 pub mod worker;
 
+/// Compiles what README.md shows, so that it cannot drift from the code.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 pub use cluster::{Cluster, Error, Results};
-pub use kernel::{Kernel, KernelError, Kernels, Stop};
+pub use kernel::{Kernel, KernelError, Kernels, Stop, Words};
 pub use run::own_worker as worker;

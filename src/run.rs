@@ -19,6 +19,7 @@ use std::thread;
 
 use log::{LevelFilter, error, warn};
 
+use crate::alone;
 use crate::channel;
 use crate::command;
 use crate::frame::Side;
@@ -83,7 +84,19 @@ pub fn own_worker(args: impl IntoIterator<Item = OsString>, kernels: Kernels) ->
 /// Runs a worker with kernels of one's own until it is told to end.
 pub fn serve(options: &WorkerOptions, kernels: Kernels) -> u8 {
     messages::start("worker", level(options.quiet, LevelFilter::Info));
-    finish(run_worker(options, kernels))
+    finish(match &options.single {
+        None => run_worker(options, kernels),
+        Some(single) => {
+            let (stdin, stdout) = (io::stdin(), io::stdout());
+            Ok(alone::run(
+                single,
+                &kernels,
+                options.payload_max_bytes,
+                stdin,
+                stdout,
+            ))
+        }
+    })
 }
 
 fn level(quiet: bool, level: LevelFilter) -> LevelFilter {

@@ -23,9 +23,10 @@ fn run_worker(args: &str) -> Ended {
     Process::start(&mut worker(args)).end()
 }
 
-/// Runs a shell script in which `HEAD` stands for the program.
+/// Runs a shell script in which `HEAD` and `WORKER` stand for the programs.
 fn shell(script: &str) -> Ended {
     let script = script.replace("HEAD", env!("CARGO_BIN_EXE_head"));
+    let script = script.replace("WORKER", env!("CARGO_BIN_EXE_worker"));
     Process::start(Command::new("sh").args(["-c", &script])).end()
 }
 
@@ -412,4 +413,16 @@ fn a_terminal_gets_no_picture() {
         "{}",
         ended.text()
     );
+}
+
+#[test]
+fn a_kernel_runs_without_a_head() {
+    let ran = shell("echo 1 1000000 | WORKER --run primes").expect(0);
+    assert_eq!((ran.text(), ran.err.len()), ("78498\n", 0));
+    let failed = shell("echo 4294967296 | WORKER --run square").expect(1);
+    failed.says("worker: error: the square of 4294967296 does not fit 64 bits");
+    let wrong = shell("echo seven | WORKER --run square").expect(2);
+    wrong.says("standard input: \"seven\\n\", where there should be 1 whole numbers");
+    let unknown = shell("WORKER --run cube </dev/null").expect(2);
+    unknown.says("no kernel \"cube\" here, only mandelbrot, primes, square");
 }

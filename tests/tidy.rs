@@ -31,6 +31,7 @@ const RANKS: &[&[&str]] = &[
     ],
     &[
         "head", "worker", "kernels", "serial", "program", "pool", "mailbox", "signals", "keyfile",
+        "alone",
     ],
     &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
