@@ -1,8 +1,8 @@
 //! A kernel without a head: `worker --run`.
 //!
 //! What it is: one input from standard input, one output to standard output, so that another engine
-//! runs the kernels that workers have. What it is not: a session. There is no socket, no limit on time,
-//! and a signal ends the process as it ends any other: all that is the engine's.
+//! runs the kernels that workers have. What it is not: a session. There is no socket, no limit on
+//! time, and a signal ends the process as it ends any other: all that is the engine's.
 //!
 //! Invariant: nothing is written unless the kernel has done its task.
 
