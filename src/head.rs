@@ -46,8 +46,12 @@ pub struct HeadConfig {
     pub give_up: Duration,
     /// Losses while running at which a task is given up; at least 1.
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// Whether it then waits for what is in flight.
+    pub ends_softly: bool,
     /// How long a kernel may run for one attempt, in whole milliseconds.
     pub timeout: Option<Duration>,
     /// Whether outcomes are recorded before they are delivered.
@@ -67,7 +71,9 @@ impl HeadConfig {
             ordered: true,
             give_up: GIVE_UP_DEFAULT,
             attempts_max: ATTEMPTS_DEFAULT,
+            retries: 0,
             failures_max: None,
+            ends_softly: false,
             timeout: None,
             is_journalled: false,
             duplicates: true,
@@ -95,6 +101,8 @@ pub struct Head<W> {
     /// Where the next turn begins to assign, so that none is always served first.
     first_link: usize,
     settled: bool,
+    /// Nothing more is sent; the run ends with what is in flight.
+    is_halting: bool,
     window_full_said: bool,
     /// Outcomes of all workers.
     outcomes: Outcomes,
@@ -163,7 +171,8 @@ impl<W: Workload> Head<W> {
         }
         timers.set(Timer::Settle, Time::ZERO + SETTLE_TIMEOUT);
         timers.set(Timer::GiveUp, Time::ZERO + config.give_up);
-        let mut scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        let scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        let mut scheduler = scheduler.retrying(config.retries);
         if config.is_journalled {
             scheduler = scheduler.journalled();
         }
@@ -180,6 +189,7 @@ impl<W: Workload> Head<W> {
             pongs_due: Vec::new(),
             first_link: 0,
             settled: false,
+            is_halting: false,
             window_full_said: false,
             outcomes: Outcomes::default(),
             has_strikes: false,
@@ -299,8 +309,10 @@ impl<W: Workload> Head<W> {
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
                 exit = Exit::Failed;
             }
-            if undone > 0 || !self.exhausted {
+            if undone > 0 {
                 warn!("{undone} tasks begun were not done; the results so far are written");
+            } else if !self.exhausted {
+                warn!("not all tasks were begun; the results so far are written");
             }
             if counts.recording > 0 {
                 warn!(
@@ -377,6 +389,7 @@ impl<W: Workload> Role for Head<W> {
         }
         self.answer_pings(out);
         self.judge(now);
+        self.halt_if_due();
         self.deliver(out);
         self.assign(now, out);
         self.ask(out);

@@ -1,8 +1,8 @@
 //! Where a job's input comes from: standard input, on a thread of its own.
 //!
-//! What it is: the one thread that may block on it, and reads one piece ahead of what was asked for, so
-//! that neither side waits for the other longer than it must. What it is not: a reader of lines; the
-//! job makes tasks of the pieces.
+//! What it is: the one thread that may block on it, and reads one piece ahead of what was asked
+//! for, so that neither side waits for the other longer than it must. What it is not: a reader of
+//! lines; the job makes tasks of the pieces.
 //!
 //! Invariant: at most one piece has been read and not asked for.
 

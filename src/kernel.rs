@@ -292,6 +292,11 @@ pub trait Workload {
     fn unfit(&self, _input: &[u8]) -> Option<String> {
         None
     }
+    /// Whether a failure with this output is certainly the task's own answer, which no other worker
+    /// is asked to confirm.
+    fn is_final(&self, _output: &[u8]) -> bool {
+        false
+    }
     /// Takes one outcome, once per task; in input order unless the run is unordered. Appends to
     /// `text` what is to be written for it.
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>);

@@ -4,12 +4,14 @@
 //! head. What it is not: a registry at run time; `Job` is an enum so that each call is direct and a
 //! job can be cloned for the serial run.
 //!
-//! Invariant: every job's kernel is among [`builtin`].
+//! Invariant: every job's kernel is among [`builtin`], but that of `map`: which programs a worker
+//! runs is known when it starts.
 
 use crate::kernel::{Delivery, Kernels, Next, Workload};
 
 pub mod bmp;
 pub mod mandelbrot;
+pub mod map;
 pub mod primes;
 pub mod sieve;
 pub mod square;
@@ -48,6 +50,8 @@ pub enum Job {
     Primes(primes::Primes),
     /// `head mandelbrot`
     Mandelbrot(mandelbrot::Picture),
+    /// `head map`
+    Map(map::Map),
 }
 
 /// Hands a call on to whichever job it is.
@@ -57,6 +61,7 @@ macro_rules! delegate {
             Job::Square($job) => $call,
             Job::Primes($job) => $call,
             Job::Mandelbrot($job) => $call,
+            Job::Map($job) => $call,
         }
     };
 }
@@ -76,6 +81,18 @@ impl Workload for Job {
 
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         delegate!(self, job => job.next(input))
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        delegate!(self, job => job.feed(bytes));
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        delegate!(self, job => job.unfit(input))
+    }
+
+    fn is_final(&self, output: &[u8]) -> bool {
+        delegate!(self, job => job.is_final(output))
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {

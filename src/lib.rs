@@ -161,6 +161,8 @@ pub mod limiter;
 #[doc(hidden)]
 pub mod limits;
 #[doc(hidden)]
+pub mod lines;
+#[doc(hidden)]
 pub mod mailbox;
 #[doc(hidden)]
 pub mod messages;
@@ -200,11 +202,6 @@ pub mod silence;
 pub mod time;
 #[doc(hidden)]
 pub mod worker;
-
-/// Compiles what README.md shows, so that it cannot drift from the code.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;
 
 pub use cluster::{Cluster, Error, Results};
 pub use kernel::{Kernel, KernelError, Kernels, Stop, Words};

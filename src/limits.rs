@@ -74,6 +74,9 @@ pub const SOCKETS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
 pub const WINDOW_TASKS: usize = 65_536;
+/// Bytes of a command in the log of `map`; of a longer one the beginning. So many may wait, with
+/// outcomes that wait for one before them.
+pub const LOGGED_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a job's own input that are read at once: what a pipe holds.
 pub const INPUT_BYTES: usize = 64 << 10;
 /// Bytes of inputs and outputs the head may hold for open tasks.

@@ -53,8 +53,8 @@ impl Output {
     }
 
     /// A file that takes the place of `target` when all is written. What is there and no file (a
-    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names. With `places` the
-    /// texts are parcels, for those as well.
+    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names. With `places`
+    /// the texts are parcels, for those as well.
     ///
     /// # Errors
     /// If the temporary file beside it cannot be created, or `target` can only be a directory.

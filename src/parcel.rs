@@ -3,8 +3,8 @@
 //! What it is: [`Parcel`], a piece of a job's results with where it belongs, as the job hands it to
 //! the head and the output's thread takes it out again. What it is not: a format of files.
 //!
-//! One stream, so that all places share one order and one bound: a full disk under a log holds the run
-//! up just as a full pipe does.
+//! One stream, so that all places share one order and one bound: a full disk under a log holds the
+//! run up just as a full pipe does.
 //!
 //! Invariant: what was encoded comes out whole and in order.
 

@@ -222,8 +222,8 @@ pub trait Sink {
     fn pause(&mut self, conn: ConnId, paused: bool);
     /// Appends so many whole records to the journal; answered by `Recorded` in pieces.
     fn record(&mut self, records: &[u8], count: usize);
-    /// Asks for the next piece of the job's input; answered by one `Input` or `InputFailed`. Not again
-    /// before that.
+    /// Asks for the next piece of the job's input; answered by one `Input` or `InputFailed`. Not
+    /// again before that.
     fn read(&mut self);
     /// Appends to the output; answered by `Written` in pieces.
     fn write(&mut self, bytes: &[u8]);

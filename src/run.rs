@@ -5,6 +5,8 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod map;
+
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -51,7 +53,10 @@ pub fn head(options: &HeadOptions) -> u8 {
 /// Runs a head whose workers within this process have kernels of one's own.
 pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
     messages::start("head", level(options.quiet, LevelFilter::Warn));
-    finish(run_head(options, kernels))
+    finish(match &options.job {
+        Job::Map(job) if options.dry_run => map::dry_run(job, options.output.as_deref()),
+        _ => run_head(options, kernels),
+    })
 }
 
 /// Runs `worker` until it is told to end.
@@ -143,6 +148,7 @@ fn usage(reason: String) -> Failure {
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = head_keys(options)?;
+    let kernels = map::local_kernels(options, kernels)?;
     let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
@@ -151,6 +157,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
+    map::open_input(options, &mut reactor)?;
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
@@ -166,7 +173,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     config.ordered = !options.unordered;
     config.give_up = options.give_up;
     config.attempts_max = options.attempts_max;
+    config.retries = options.retries;
     config.failures_max = options.failures_max;
+    config.ends_softly = options.ends_softly;
     config.duplicates = options.duplicates;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
@@ -176,6 +185,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         .map_err(failure("cannot watch for signals"))?;
     if let Some((file, sync_after)) = journal {
         replay(file, sync_after, &mut role, &mut reactor)?;
+    }
+    if let Job::Map(job) = role.workload_mut().job_mut() {
+        job.begin(map::epoch_ms());
     }
     let ran = reactor.run(&mut role);
     let mut exit = ran.map_err(failure("the event loop failed"))?;
@@ -344,18 +356,15 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
+    let (places, mailbox) = (map::open_places(options)?, reactor.mailbox());
     match &options.output {
-        None if matches!(options.job, Job::Mandelbrot(_)) && io::stdout().is_terminal() => {
-            Err(Failure {
-                exit: Exit::Usage,
-                reason: "a terminal shows no picture; say where it goes with -o FILE".into(),
-            })
-        }
-        None => Output::to_stdout(None, reactor.mailbox())
-            .map_err(failure("cannot write standard output")),
+        None if matches!(options.job, Job::Mandelbrot(_)) && io::stdout().is_terminal() => Err(
+            usage("a terminal shows no picture; say where it goes with -o FILE".into()),
+        ),
+        None => Output::to_stdout(places, mailbox).map_err(failure("cannot write standard output")),
         Some(path) => {
             let what = format!("cannot write {}", path.display());
-            Output::to_file(path, None, reactor.mailbox()).map_err(failure(&what))
+            Output::to_file(path, places, mailbox).map_err(failure(&what))
         }
     }
 }

@@ -13,6 +13,7 @@ mod blame;
 mod entry;
 mod loss;
 mod replay;
+mod retries;
 mod ring;
 mod seat;
 mod table;
@@ -31,6 +32,7 @@ use blame::{Blame, Waiting};
 use entry::{State, Times};
 pub use loss::Loss;
 pub use replay::Misfit;
+use retries::Retries;
 use seat::Seat;
 use table::Table;
 pub use table::{Answer, Counts};
@@ -49,6 +51,7 @@ pub struct Scheduler {
     reserved: Option<u32>,
     /// The reasons of failures that are not believed yet: they may be the worker's fault.
     doubts: BTreeMap<u64, Payload>,
+    retries: Retries,
     /// A task is given up at so many losses; at least 1.
     attempts_max: u32,
     /// Moving mean of output lengths: what an attempt in flight will add to the window.
@@ -103,6 +106,7 @@ impl Scheduler {
             seats: (0..workers).map(|_| Seat::default()).collect(),
             reserved: None,
             doubts: BTreeMap::new(),
+            retries: Retries::default(),
             attempts_max,
             output_bytes_mean: 0,
             typical: Typical::default(),
@@ -244,6 +248,11 @@ impl Scheduler {
         now: Time,
     ) -> Verdict {
         self.seats[worker as usize].answered_at = now;
+        if status.is_failure()
+            && let Some(verdict) = self.retry(worker, attempt)
+        {
+            return verdict;
+        }
         let sent_at = match self.leave(worker, attempt) {
             Ok(sent_at) => sent_at,
             Err(verdict) => return verdict,
@@ -301,7 +310,7 @@ impl Scheduler {
             let Some(State::Doubted(times)) = self.table.get(task).map(|entry| entry.state) else {
                 unreachable!("it is doubted");
             };
-            self.settle(task, worker, Status::Failed, &reason, times);
+            self.confirm_one(task, worker, &reason, times);
         }
         tasks.len()
     }
@@ -453,6 +462,7 @@ impl Scheduler {
     fn settle(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
         self.table.answer(task, worker, status, output, times);
         self.cancel_twin(task);
+        self.retries.forget(task);
     }
 
     /// Shortens the lists of what workers were sent where they are mostly what was answered since:

@@ -152,6 +152,10 @@ impl<W: Workload> Workload for Compared<W> {
         self.job.unfit(input)
     }
 
+    fn is_final(&self, output: &[u8]) -> bool {
+        self.job.is_final(output)
+    }
+
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {
         if let Some(digest) = &mut self.digest {
             digest.add(delivery.task, delivery.status, delivery.output);

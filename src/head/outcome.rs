@@ -43,6 +43,7 @@ impl<W: Workload> Head<W> {
         let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         // One that ran out of time has tried for long, however little that was.
         let is_fast = status == Status::Failed && is_short;
+        let is_final = status == Status::Failed && self.workload.is_final(output);
         if status != Status::Returned {
             session.depth.ran(run_us, output.len());
         }
@@ -53,15 +54,18 @@ impl<W: Workload> Head<W> {
         let verdict = match status {
             Status::Done => scheduler.answer(index, attempt, status, output, run_us, now),
             // What a worker that was set aside still fails says nothing of the task.
-            Status::Failed | Status::TimedOut if link.trust.is_aside() => {
+            Status::Failed | Status::TimedOut if link.trust.is_aside() && !is_final => {
                 counted_as = Status::Returned;
                 scheduler.put_back(index, attempt)
             }
             Status::Failed if is_fast && self.config.workers.len() > 1 => {
                 link.trust.failed_fast(self.outcomes - link.outcomes);
                 self.has_strikes = true;
-                is_doubted = true;
-                scheduler.doubt(index, attempt, output, run_us, now)
+                is_doubted = !is_final;
+                match is_final {
+                    true => scheduler.answer(index, attempt, status, output, run_us, now),
+                    false => scheduler.doubt(index, attempt, output, run_us, now),
+                }
             }
             Status::Failed | Status::TimedOut => {
                 scheduler.answer(index, attempt, status, output, run_us, now)

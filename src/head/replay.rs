@@ -17,8 +17,8 @@ use crate::time::Time;
 pub(super) const FORMER: u32 = 1 << 31;
 
 impl<W: Workload> Head<W> {
-    /// Takes the next outcome of the journal. False if the job must be fed before ([`Head::feed`]), and
-    /// then the same again.
+    /// Takes the next outcome of the journal. False if the job must be fed before ([`Head::feed`]),
+    /// and then the same again.
     ///
     /// # Errors
     /// If it is not one of this job's. Then the run must not go on.
@@ -41,8 +41,8 @@ impl<W: Workload> Head<W> {
         Ok(true)
     }
 
-    /// There is nothing more in the journal: the run may begin. False if the job must be fed before, and
-    /// then the same again: it is not known yet whether anything is left to do.
+    /// There is nothing more in the journal: the run may begin. False if the job must be fed
+    /// before, and then the same again: it is not known yet whether anything is left to do.
     pub fn end_replay(&mut self) -> bool {
         let limit_bytes = self.config.payload_bytes_max;
         self.scheduler

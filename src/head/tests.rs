@@ -20,6 +20,8 @@ struct Job {
     text_bytes: usize,
     /// Tasks that must be fed before they are had; one byte stands for each.
     unfed: u64,
+    /// All its failures are.
+    is_final: bool,
     delivered: u64,
     is_finished: bool,
 }
@@ -58,6 +60,10 @@ impl Workload for Job {
 
     fn unfit(&self, input: &[u8]) -> Option<String> {
         (input.len() == 13).then(|| "unlucky".into())
+    }
+
+    fn is_final(&self, _: &[u8]) -> bool {
+        self.is_final
     }
 
     fn deliver(&mut self, _: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -273,16 +279,14 @@ fn waiting_for_input_can_be_interrupted() {
 #[test]
 fn while_input_is_waited_for_idle_workers_take_over() {
     let mut bench = Bench::new(2, fed(9), |_| {});
-    let first = bench.welcome(0, 0, 1);
+    bench.welcome(0, 0, 1);
     bench.turn();
     bench.now = Time::ZERO + Duration::from_secs(1);
-    bench.tell(Event::Input { bytes: &[0; 3] });
-    let sent = bench.turn();
-    assert_eq!(sent, [(0, 0), (0, 1), (0, 2)]);
-    bench.outcome(first, 0, 1, Status::Done, 50_000);
+    bench.tell(Event::Input { bytes: &[0; 2] });
+    assert_eq!(bench.turn(), [(0, 0), (0, 1)]);
     bench.welcome(1, 0, 1);
     bench.turn();
-    assert!(bench.said.recalled > 0, "task 2 waits behind task 1");
+    assert_eq!(bench.said.recalled, 1, "task 1 waits behind task 0");
 }
 
 #[test]
@@ -292,6 +296,40 @@ fn what_no_worker_could_run_fails_without_one() {
     let bench = Bench::new(1, unlucky, |_| {});
     assert_eq!(bench.said.exit, Some(Exit::Failed));
     assert_eq!(bench.head.workload.delivered, 2);
+}
+
+#[test]
+fn a_soft_end_waits_for_what_is_in_flight_and_sends_nothing() {
+    let mut bench = Bench::new(1, job(9), |config| {
+        config.failures_max = Some(0);
+        config.ends_softly = true;
+    });
+    let conn = bench.welcome(0, 0, 2);
+    let sent = bench.turn();
+    assert!(sent.len() >= 2);
+    bench.outcome(conn, 0, 1, Status::Failed, 50_000);
+    assert_eq!(bench.turn(), []);
+    for (_, task) in &sent[1..] {
+        assert_eq!(bench.said.exit, None);
+        bench.outcome(conn, *task, 1, Status::Done, 50_000);
+        assert_eq!(bench.turn(), []);
+    }
+    assert_eq!(bench.said.exit, Some(Exit::Failed));
+    assert_eq!(bench.head.workload.delivered as usize, sent.len());
+}
+
+/// Two workers: what one of them fails in no time is doubted, unless the job knows better.
+#[test]
+fn a_failure_that_is_final_is_not_asked_for_twice() {
+    let mut bench = Bench::new(2, job(2), |_| {});
+    let first = bench.welcome(0, 0, 1);
+    bench.welcome(1, 0, 1);
+    assert_eq!(bench.turn().len(), 2);
+    bench.head.workload.is_final = true;
+    bench.outcome(first, 0, 1, Status::Failed, 5);
+    assert_eq!(bench.turn(), []);
+    assert_eq!(bench.head.scheduler().failed(), 1);
+    assert_eq!(bench.head.workload.delivered, 1);
 }
 
 /// The last failure is one too many, but there is nothing left to end early.

@@ -163,13 +163,14 @@ impl<W: Workload> Head<W> {
 
     /// Whether a worker may be sent tasks at all.
     pub(super) fn may_send(&self, index: u32) -> bool {
-        self.links[index as usize].is_usable() && self.scheduler.doubted(index) < DOUBTS_MAX
+        let is_trusted = self.scheduler.doubted(index) < DOUBTS_MAX;
+        self.links[index as usize].is_usable() && is_trusted && !self.is_halting
     }
 
     /// Takes one more task from the job, if the window has room for it.
     #[inline(always)]
     pub(super) fn pull(&mut self) -> bool {
-        if self.exhausted {
+        if self.exhausted || self.is_halting {
             return false;
         }
         if !self.scheduler.has_room() {
@@ -235,12 +236,23 @@ impl<W: Workload> Head<W> {
         }
     }
 
+    /// Sends nothing more from now on, if that is how the run is to end and too much has failed.
+    pub(super) fn halt_if_due(&mut self) {
+        self.is_halting |= self.config.ends_softly && self.has_failed_too_often();
+    }
+
+    fn has_failed_too_often(&self) -> bool {
+        let failed = self.scheduler.failed();
+        self.config.failures_max.is_some_and(|max| failed > max)
+    }
+
     /// Ends the run if every task is delivered, or if more have failed than may.
     pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
-        let failed = self.scheduler.failed();
         let counts = self.scheduler.counts();
         let is_all_answered = self.exhausted && counts.undone() == 0;
-        if !is_all_answered && self.config.failures_max.is_some_and(|max| failed > max) {
+        let is_awaited = self.config.ends_softly && counts.in_flight + counts.doubted > 0;
+        if !is_all_answered && self.has_failed_too_often() && !is_awaited {
+            let failed = self.scheduler.failed();
             error!("{failed} tasks have failed: ending early (--max-failures)");
             return self.end(Exit::Failed, out);
         }

@@ -4,11 +4,13 @@
 //!
 //! Invariant: an option of one job is refused with every other.
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 
 use getopts::Matches;
 
 use super::cli::{Flag, did_you_mean, whole};
+use crate::command;
 use crate::format::Rows;
 use crate::kernels::bmp::SIDE_MAX;
 use crate::kernels::mandelbrot::{ITERATIONS_MAX, Picture, View};
@@ -16,6 +18,8 @@ use crate::kernels::primes::Primes;
 use crate::kernels::sieve::TO_MAX;
 use crate::kernels::square::{COUNT_MAX, Squares};
 use crate::kernels::{Job, mandelbrot, primes, square};
+
+pub(super) mod map;
 
 const COUNT_DEFAULT: u64 = 10;
 const WORK_MS_DEFAULT: u32 = 1000;
@@ -27,17 +31,35 @@ const ZOOM_MAX: f64 = 1e12;
 const ITERATIONS_DEFAULT: u32 = 1000;
 
 /// Every job with the flags that are its alone.
-const JOBS: [(&str, &[&str]); 3] = [
+const JOBS: [(&str, &[&str]); 4] = [
     (square::NAME, &["count", "work-ms"]),
     (primes::NAME, &[]),
     (mandelbrot::NAME, &["size", "center", "zoom", "iterations"]),
+    (
+        command::NAME,
+        &[
+            "null",
+            "persistent",
+            "length-prefixed",
+            "keep-order",
+            "halt",
+            "dry-run",
+            "joblog",
+            "results",
+        ],
+    ),
 ];
 
-/// The job and its arguments; without any, the demonstration.
+/// The job and its arguments; without any, the demonstration. What stood behind `--` is the command
+/// of `map`.
 ///
 /// # Errors
 /// Names what is unknown, missing, too much, out of range or another job's.
-pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
+pub(super) fn parse(
+    matches: &Matches,
+    command: Option<Vec<OsString>>,
+    rows: Rows,
+) -> Result<Job, String> {
     let (name, arguments) = match matches.free.split_first() {
         Some((name, arguments)) => (name.as_str(), arguments),
         None => (square::NAME, &[][..]),
@@ -56,6 +78,7 @@ pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
     match name {
         square::NAME => squares(matches, arguments, rows).map(Job::Square),
         mandelbrot::NAME => picture(matches, arguments).map(Job::Mandelbrot),
+        command::NAME => map::parse(matches, arguments, command, rows).map(Job::Map),
         _ => primes_in(arguments, rows).map(Job::Primes),
     }
 }
@@ -247,7 +270,7 @@ mod tests {
 
     #[test]
     fn unknown_names_get_a_suggestion() {
-        let unknown = "jobs are square, primes, mandelbrot";
+        let unknown = "jobs are square, primes, mandelbrot, map";
         assert_eq!(
             error("sqare"),
             format!("unknown job \"sqare\"; {unknown}; did you mean square?")
@@ -256,7 +279,7 @@ mod tests {
             error("prime 1 2"),
             format!("unknown job \"prime\"; {unknown}; did you mean primes?")
         );
-        for name in ["map", "10.0.0.11:5000"] {
+        for name in ["parallel", "10.0.0.11:5000"] {
             assert_eq!(error(name), format!("unknown job {name:?}; {unknown}"));
         }
         assert_eq!(
@@ -270,6 +293,7 @@ mod tests {
         for (name, flags) in [
             (square::NAME, square_flags()),
             (mandelbrot::NAME, mandelbrot_flags()),
+            (command::NAME, map::flags()),
         ] {
             let flags: Vec<&str> = flags.iter().map(|flag| flag.long).collect();
             assert!(JOBS.contains(&(name, &flags[..])));

@@ -175,6 +175,7 @@ fn program() -> Program {
     ];
     Program {
         name: "worker",
+        job: "",
         before: "\
 Usage: worker [OPTIONS]
 Waits for heads, runs the tasks they send and answers with the results."
@@ -185,6 +186,7 @@ Waits for heads, runs the tasks they send and answers with the results."
             ("Without a head".into(), alone),
             ("Other".into(), other),
         ],
+        hidden: Vec::new(),
         after: after(),
     }
 }

@@ -1,10 +1,10 @@
 //! Parcels to their places.
 //!
-//! What it is: a writer that takes texts of parcels and writes each where it belongs. What it is not:
-//! a thread; it runs on the output's.
+//! What it is: a writer that takes texts of parcels and writes each where it belongs. What it is
+//! not: a thread; it runs on the output's.
 //!
-//! Invariant: what could not be written is the run's failure, whatever the place but standard error,
-//! and only an output that was closed counts as one whose reader went away.
+//! Invariant: what could not be written is the run's failure, whatever the place but standard
+//! error, and only an output that was closed counts as one whose reader went away.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -77,8 +77,9 @@ impl Reactor {
         }
     }
 
-    /// Waits before the run for the next piece of the input. `None` if a signal has come or it cannot be
-    /// read, or the output takes nothing further; which the role is told in its first turn.
+    /// Waits before the run for the next piece of the input. `None` if a signal has come or it
+    /// cannot be read, or the output takes nothing further; which the role is told in its first
+    /// turn.
     ///
     /// # Errors
     /// If polling itself fails.

@@ -54,8 +54,8 @@ pub(super) struct Times {
     /// From sending to answer, less `run_us`.
     pub queue_us: u32,
     pub run_us: u32,
-    /// When the answer came, in milliseconds since the start of the run. (A run of 49 days makes the
-    /// rest of its log less useful, and nothing wrong.)
+    /// When the answer came, in milliseconds since the start of the run. (A run of 49 days makes
+    /// the rest of its log less useful, and nothing wrong.)
     pub answered_ms: u32,
 }
 

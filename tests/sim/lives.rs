@@ -36,6 +36,7 @@ pub fn new_head(plan: &Plan, tasks: Tasks) -> Node<Head<Job>> {
     config.seed = plan.seed;
     config.attempts_max = plan.attempts_max;
     config.duplicates = plan.duplicates;
+    config.retries = plan.retries;
     config.timeout = plan.timeout;
     config.is_journalled = plan.is_journalled;
     Node {

@@ -82,6 +82,8 @@ pub struct Plan {
     /// Kernels that are asked to stop return soon.
     pub stops_early: bool,
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Late attempts are made twice, and waiting ones handed back.
     pub duplicates: bool,
     /// How long a worker that is told to end lets its kernels run.
@@ -150,6 +152,7 @@ impl Plan {
             }),
             is_even: false,
             slots: None,
+            retries: draw_retries(seed),
             supply: draw_supply(seed, run_us),
             is_journalled,
             is_bulky,
@@ -220,6 +223,7 @@ impl Plan {
         let pieces = tasks.count + 1;
         let supply_us = self.supply.as_ref().map_or(0, |its| its.wait_us_max);
         let give_up = give_up + Duration::from_micros(pieces * supply_us);
+        let repeats = repeats * (1 + u64::from(self.retries));
         let work = Duration::from_micros(repeats * tasks.count * task_us);
         self.calm + waits + give_up + death * deaths as u32 + work
     }
@@ -250,11 +254,20 @@ impl Plan {
 
 /// Seldom; in large pieces at once, or in small ones that workers wait for.
 fn draw_supply(seed: u64, run_us: u64) -> Option<Supply> {
-    let mut rng = SplitMix64::new(crate::trace::mix(0x69_6e70_7574, seed));
+    let mut rng = SplitMix64::new(crate::trace::mix(0x6665_6564, seed));
     rng.chance(25).then(|| Supply {
         piece_tasks_max: logarithmic(&mut rng, 1, 100),
         wait_us_max: logarithmic(&mut rng, 1, 1 + 4 * run_us),
     })
+}
+
+/// Mostly none.
+fn draw_retries(seed: u64) -> u32 {
+    let mut rng = SplitMix64::new(crate::trace::mix(0x6167_6169, seed));
+    match rng.chance(25) {
+        true => 1 + rng.below(3) as u32,
+        false => 0,
+    }
 }
 
 /// Each half of the kinds, or to see one clearly only a few, or none. Only a head with a journal

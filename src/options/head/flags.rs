@@ -16,8 +16,8 @@ use crate::limits::{
 };
 use crate::role::Exit;
 
-/// The program, and all that can be said of it.
-pub(super) fn program() -> Program {
+/// The program, and all that can be said of it; or of its job `map` alone.
+pub(super) fn program(is_map: bool) -> Program {
     let mut other = vec![
         Flag::new(
             "c",
@@ -34,8 +34,27 @@ pub(super) fn program() -> Program {
         ),
     ];
     other.extend(Flag::common());
+    let map = vec![("Options of map".into(), job::map::flags())];
+    let groups = vec![
+        ("Options of square".into(), job::square_flags()),
+        ("Options of mandelbrot".into(), job::mandelbrot_flags()),
+        ("Workers".into(), cluster_flags()),
+        ("Results".into(), result_flags()),
+        ("Other".into(), other),
+    ];
+    if is_map {
+        return Program {
+            name: "head",
+            job: " map",
+            before: job::map::BEFORE.into(),
+            groups: map,
+            hidden: groups,
+            after: job::map::AFTER.into(),
+        };
+    }
     Program {
         name: "head",
+        job: "",
         before: format!(
             "\
 Usage: head [OPTIONS] [JOB [ARGUMENTS]]
@@ -45,16 +64,12 @@ Options may stand anywhere; after -- everything is an argument.
 Jobs:
   square           n*n for n = 0, 1, 2, ... after simulated work (the default)
   primes FROM TO   how many primes in FROM..=TO; TO at most {}
-  mandelbrot       a picture of the Mandelbrot set, as BMP",
+  mandelbrot       a picture of the Mandelbrot set, as BMP
+  map -- COMMAND   COMMAND for each line of standard input; see head map --help",
             grouped(TO_MAX)
         ),
-        groups: vec![
-            ("Options of square".into(), job::square_flags()),
-            ("Options of mandelbrot".into(), job::mandelbrot_flags()),
-            ("Workers".into(), cluster_flags()),
-            ("Results".into(), result_flags()),
-            ("Other".into(), other),
-        ],
+        groups,
+        hidden: map,
         after: after(),
     }
 }
@@ -100,6 +115,12 @@ while it ran (default {ATTEMPTS_DEFAULT})"
             "timeout",
             "SECONDS",
             "stop a task that runs for longer; it has failed",
+        ),
+        Flag::new(
+            "",
+            "retries",
+            "N",
+            "try a task that failed again, up to N times",
         ),
         Flag::new(
             "",
