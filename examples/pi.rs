@@ -4,9 +4,9 @@
 //! find pi.
 //!
 //! ```sh
-//! pi worker --listen 10.0.0.11 --insecure
-//! pi 10.0.0.11,10.0.0.12
 //! pi local
+//! pi worker --key-file key                                    # there, as `worker`
+//! TEAMSTER_KEY_FILE=key pi 10.0.0.11,10.0.0.12                # here
 //! ```
 //!
 //! Invariant: the slices are summed in their order, so the last digit is the same wherever each of

@@ -4,9 +4,9 @@
 //! workers; they see pieces of text and nothing else.
 //!
 //! ```sh
-//! wordcount worker --listen 10.0.0.11 --insecure             # as `worker`, see `wordcount worker -h`
-//! wordcount 10.0.0.11,10.0.0.12 FILE...                      # the most frequent words
-//! wordcount local FILE...                                    # on this machine alone
+//! wordcount local FILE...                                     # the most frequent words
+//! wordcount worker --key-file key                             # there, as `worker`
+//! TEAMSTER_KEY_FILE=key wordcount 10.0.0.11,10.0.0.12 FILE... # here
 //! ```
 //!
 //! Invariant: a word is never cut, so the sum over the pieces is the count of the whole.

@@ -46,8 +46,9 @@
 //! }
 //! ```
 //!
-//! Start `my-program worker --listen 0.0.0.0 --insecure` on both machines, in a network of your
-//! own, and `my-program` on a third. To try it on one machine, and for tests, there are workers
+//! With the same key on all machines, which `head --keygen` makes and [`Cluster::key_file`] or a file
+//! `/etc/teamster/key` names, start `my-program worker` on both and `my-program` on a third. What a
+//! key is for is in docs/SECURITY.md. To try it on one machine, and for tests, there are workers
 //! inside the process, on real sockets all the same:
 //!
 //! ```
@@ -107,11 +108,9 @@
 //!
 //! # Limits
 //!
-//! Inputs, set-ups and outputs have 1 MiB, and up to 64 MiB by [`Cluster::payload_max`] and the
-//! workers'
-//! `--payload-max`. A kernel's name has up to 255 bytes. Workers and heads are Linux programs. Without a
-//! key whoever reaches a worker's port may use it, so it listens on 127.0.0.1 unless told
-//! otherwise.
+//! Inputs, set-ups and outputs have up to 1 MiB each, and 64 MiB at most, by [`Cluster::payload_max`]
+//! here and `--payload-max` at the workers. A kernel's name has up to 255 bytes. Workers and heads are
+//! Linux programs.
 //!
 //! # The rest of this crate
 //!
