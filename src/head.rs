@@ -118,6 +118,8 @@ pub struct Head<W> {
     last_outcome_at: Time,
     /// There is a deadline for what is late.
     is_tail: bool,
+    /// Of the worker that was lost last.
+    trouble: String,
     /// Workers of earlier runs, whose outcomes the journal has.
     former: Vec<String>,
     replayed: u64,
@@ -198,6 +200,7 @@ impl<W: Workload> Head<W> {
             first_dial_at: None,
             last_outcome_at: Time::ZERO,
             is_tail: false,
+            trouble: String::new(),
             former: Vec::new(),
             replayed: 0,
             input: Vec::new(),
@@ -242,6 +245,11 @@ impl<W: Workload> Head<W> {
             .since(self.first_dial_at.unwrap_or(self.last_outcome_at))
     }
 
+    /// What was wrong with the worker that was lost last; nothing if none was.
+    pub fn trouble(&self) -> &str {
+        &self.trouble
+    }
+
     /// The credit a connected worker granted and the attempts it holds, for the simulator's ledger.
     pub fn credit(&self, worker: u32) -> Option<(u32, u32)> {
         let session = self.links[worker as usize].session()?;
@@ -275,7 +283,8 @@ impl<W: Workload> Head<W> {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.undone() > 0 {
             for link in self.links.iter().filter(|link| !link.was_tried()) {
-                error!("worker {} has not answered yet", link.name);
+                self.trouble = format!("worker {} has not answered yet", link.name);
+                error!("{}", self.trouble);
             }
             error!("{reason}: giving up");
             self.end(Exit::NoWorker, out);

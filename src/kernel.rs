@@ -24,6 +24,15 @@ pub trait Kernel: Send + Sync {
     fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError>;
 }
 
+/// A plain function is a kernel. It cannot be stopped: what it computes for a head that has gone
+/// away, or beyond a timeout, it computes to its end.
+impl<F: Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync> Kernel for F {
+    fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
+        output.append(&mut self(input)?);
+        Ok(())
+    }
+}
+
 /// Why a kernel has no output. A mere text is the task's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelError {
@@ -66,9 +75,20 @@ impl From<&str> for KernelError {
 /// Makes a kernel from a session's set-up bytes.
 type Open = dyn Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync;
 
+/// How people write what a kernel takes and gives, for a run without a head (`worker --run`).
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// The set-up's bytes, or what is wrong with the text; it is empty if there was none.
+    pub setup: fn(&str) -> Result<Vec<u8>, String>,
+    /// The same for the input.
+    pub input: fn(&str) -> Result<Vec<u8>, String>,
+    /// The output in words, with its line end.
+    pub output: fn(&[u8]) -> String,
+}
+
 /// The kernels one worker offers, by name.
 #[derive(Clone, Default)]
-pub struct Kernels(BTreeMap<String, Arc<Open>>);
+pub struct Kernels(BTreeMap<String, (Arc<Open>, Option<Words>)>);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,8 +111,38 @@ impl Kernels {
         open: impl Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync + 'static,
     ) -> Kernels {
         assert!(name.len() <= 255, "a kernel's name has at most 255 bytes");
-        self.0.insert(name.to_owned(), Arc::new(open));
+        self.0.insert(name.to_owned(), (Arc::new(open), None));
         self
+    }
+
+    /// Says how people write what the kernel `name` takes and gives. Without this they are bytes.
+    ///
+    /// # Panics
+    /// If there is no such kernel yet.
+    #[must_use]
+    pub fn in_words(mut self, name: &str, words: Words) -> Kernels {
+        self.0.get_mut(name).expect("the kernel is there").1 = Some(words);
+        self
+    }
+
+    /// How people write what that kernel takes and gives, if it has been said.
+    pub(crate) fn words(&self, name: &str) -> Option<Words> {
+        self.0.get(name)?.1
+    }
+
+    /// Adds a plain function from input to output, or from input to the reason why there is none. It
+    /// takes no set-up.
+    #[must_use]
+    pub fn with_fn(
+        self,
+        name: &str,
+        function: impl Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+    ) -> Kernels {
+        let kernel: Arc<dyn Kernel> = Arc::new(function);
+        self.with(name, move |setup| match setup.len() {
+            0 => Ok(Arc::clone(&kernel)),
+            len => Err(format!("set-up of {len} bytes, this kernel takes none")),
+        })
     }
 
     /// The kernel `name` with `setup`.
@@ -101,7 +151,7 @@ impl Kernels {
     /// Says which kernels there are if there is none of that name, or what is wrong with the set-up.
     pub fn open(&self, name: &str, setup: &[u8]) -> Result<Arc<dyn Kernel>, String> {
         match self.0.get(name) {
-            Some(open) => open(setup),
+            Some((open, _)) => open(setup),
             None => {
                 let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
                 Err(format!(

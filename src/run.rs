@@ -7,18 +7,21 @@
 
 mod map;
 
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
 use log::{LevelFilter, error, info, warn};
 
+use crate::alone;
 use crate::channel;
 use crate::command;
 use crate::frame::Side;
@@ -62,10 +65,44 @@ pub fn worker(options: &WorkerOptions) -> u8 {
     serve(options, builtin())
 }
 
+/// The program `worker` with kernels of one's own instead of the built-in ones: it understands the
+/// same command line, given without the program's name, prints the same lines, and runs until it is
+/// told to end. What it returns is the process' exit code, which `--help` explains.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use teamster::Kernels;
+///
+/// fn main() -> ExitCode {
+///     let kernels = Kernels::new().with_fn("reverse", |input| {
+///         Ok(input.iter().rev().copied().collect())
+///     });
+///     teamster::worker(std::env::args_os().skip(1), kernels)
+/// }
+/// ```
+pub fn own_worker(args: impl IntoIterator<Item = OsString>, kernels: Kernels) -> ExitCode {
+    ExitCode::from(match WorkerOptions::parse(args) {
+        Ok(options) => serve(&options, kernels),
+        Err(early) => early.report(),
+    })
+}
+
 /// Runs a worker with kernels of one's own until it is told to end.
 pub fn serve(options: &WorkerOptions, kernels: Kernels) -> u8 {
     messages::start("worker", level(options.quiet, LevelFilter::Info));
-    finish(run_worker(options, kernels))
+    finish(match &options.single {
+        None => run_worker(options, kernels),
+        Some(single) => {
+            let (stdin, stdout) = (io::stdin(), io::stdout());
+            Ok(alone::run(
+                single,
+                &kernels,
+                options.payload_max_bytes,
+                stdin,
+                stdout,
+            ))
+        }
+    })
 }
 
 fn level(quiet: bool, level: LevelFilter) -> LevelFilter {
@@ -111,8 +148,8 @@ fn usage(reason: String) -> Failure {
 }
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
-    let kernels = map::local_kernels(options, kernels)?;
     let keys = head_keys(options)?;
+    let kernels = map::local_kernels(options, kernels)?;
     let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
@@ -188,12 +225,24 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
 /// The key to workers elsewhere; those inside this process get one that nobody else has, so that
 /// no other user of this machine has them work for him.
 fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
-    let Cluster::Remote(workers) = &options.cluster else {
-        let key = channel::IS_AVAILABLE.then(keyfile::random).transpose();
-        let key = key.map_err(failure("cannot make a key for local workers"))?;
-        return Ok(key.map(Keys::from));
-    };
-    let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
+    match &options.cluster {
+        Cluster::Local(_) => local_keys().map_err(failure("cannot make a key for local workers")),
+        Cluster::Remote(workers) => {
+            remote_keys(workers, options.key_file.as_deref()).map_err(usage)
+        }
+    }
+}
+
+pub(crate) fn local_keys() -> io::Result<Option<Keys>> {
+    let key = channel::IS_AVAILABLE.then(keyfile::random).transpose()?;
+    Ok(key.map(Keys::from))
+}
+
+pub(crate) fn remote_keys(
+    workers: &[Address],
+    key_file: Option<&Path>,
+) -> Result<Option<Keys>, String> {
+    let keys = keyfile::find(key_file)?;
     if keys.is_none() && !workers.iter().all(Address::is_loopback) {
         warn!(
             "no key: whoever is between this head and its workers can read and change all they \
@@ -311,6 +360,9 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
     let (places, mailbox) = (map::open_places(options)?, reactor.mailbox());
     match &options.output {
+        None if matches!(options.job, Job::Mandelbrot(_)) && io::stdout().is_terminal() => Err(
+            usage("a terminal shows no picture; say where it goes with -o FILE".into()),
+        ),
         None => Output::to_stdout(places, mailbox).map_err(failure("cannot write standard output")),
         Some(path) => {
             let what = format!("cannot write {}", path.display());
@@ -408,7 +460,7 @@ fn workers(
             let mut addresses = Vec::new();
             for _ in 0..*count {
                 let config = local_config(options, kernels);
-                let started = start_local(config, keys.cloned());
+                let started = start_local(config, keys.cloned(), None);
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -432,12 +484,16 @@ fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
     config
 }
 
-/// Starts a worker inside this process, on a real socket of its own.
-fn start_local(config: WorkerConfig, keys: Option<Keys>) -> io::Result<SocketAddr> {
+/// Starts a worker inside this process, on a real socket of its own. A byte from `stop` ends it.
+pub(crate) fn start_local(
+    config: WorkerConfig,
+    keys: Option<Keys>,
+    stop: Option<UnixStream>,
+) -> io::Result<SocketAddr> {
     let any = (Ipv4Addr::LOCALHOST, 0).into();
-    let (reactor, address) = local_reactor(any, &config, keys.as_ref())?;
+    let (reactor, address) = local_reactor(any, &config, keys.as_ref(), stop.as_ref())?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref()) {
+        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref(), stop.as_ref()) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -450,10 +506,14 @@ fn local_reactor(
     at: SocketAddr,
     config: &WorkerConfig,
     keys: Option<&Keys>,
+    stop: Option<&UnixStream>,
 ) -> io::Result<(Reactor, SocketAddr)> {
     let mut reactor = new_reactor(Side::Worker, config.payload_bytes_max, keys)?;
     let address = reactor.listen(at)?;
     reactor.start_pool(config.slots)?;
+    if let Some(stop) = stop {
+        reactor.watch_signals(stop.try_clone()?)?;
+    }
     Ok((reactor, address))
 }
 
@@ -464,17 +524,22 @@ fn serve_locally(
     address: SocketAddr,
     mut config: WorkerConfig,
     keys: Option<&Keys>,
+    stop: Option<&UnixStream>,
 ) -> io::Result<()> {
     loop {
         config.incarnation = incarnation();
         if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local_reactor(address, &config, keys)?;
+        (reactor, _) = local_reactor(address, &config, keys, stop)?;
     }
 }
 
-fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io::Result<Reactor> {
+pub(crate) fn new_reactor(
+    side: Side,
+    payload_bytes_max: usize,
+    keys: Option<&Keys>,
+) -> io::Result<Reactor> {
     let mut reactor = Reactor::new(side, payload_bytes_max)?;
     if let Some(keys) = keys {
         reactor.set_keys(keys.clone())?;

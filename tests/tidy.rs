@@ -40,10 +40,12 @@ const RANKS: &[&[&str]] = &[
         "signals",
         "supervisor",
         "keyfile",
+        "alone",
     ],
     &["input", "output", "recorder", "options"],
     &["reactor", "fuzzing"],
     &["run"],
+    &["cluster"],
 ];
 
 /// Modules that a replay runs again: no world, and nothing whose order differs from run to run.

@@ -243,6 +243,7 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         let wait = link.backoff.next(&mut self.rng);
         self.timers.set(Timer::Redial(index), now + wait);
+        self.trouble = format!("worker {}: {reason}", link.name);
         link.say_lost(reason, returned);
     }
 
@@ -251,6 +252,7 @@ impl<W: Workload> Head<W> {
         let returned = self.disconnect(index, &Loss::Planned, now);
         let link = &mut self.links[index as usize];
         link.bar();
+        self.trouble = format!("worker {}: {reason}", link.name);
         error!("worker {} cannot be used: {reason}", link.name);
         if returned > 0 {
             warn!("{returned} tasks of worker {} go elsewhere", link.name);

@@ -37,6 +37,7 @@ pub(super) fn program(is_map: bool) -> Program {
     let map = vec![("Options of map".into(), job::map::flags())];
     let groups = vec![
         ("Options of square".into(), job::square_flags()),
+        ("Options of mandelbrot".into(), job::mandelbrot_flags()),
         ("Workers".into(), cluster_flags()),
         ("Results".into(), result_flags()),
         ("Other".into(), other),
@@ -63,6 +64,7 @@ Options may stand anywhere; after -- everything is an argument.
 Jobs:
   square           n*n for n = 0, 1, 2, ... after simulated work (the default)
   primes FROM TO   how many primes in FROM..=TO; TO at most {}
+  mandelbrot       a picture of the Mandelbrot set, as BMP
   map -- COMMAND   COMMAND for each line of standard input; see head map --help",
             grouped(TO_MAX)
         ),
@@ -190,6 +192,7 @@ Examples:
   head -w 10.0.0.11,10.0.0.12:5000 square --count 100 --work-ms 50
   head primes 1 1_000_000_000 --local 4
   head square --format json --details -o squares.json
+  head mandelbrot --size 3840x2160 -o mandelbrot.bmp
 
 Exit codes: {} every task done, {} a task failed for good or results differ from
 serial, {} bad usage or key, {} no worker could be used, {} the journal does not
