@@ -242,22 +242,3 @@ fn workers_inside_a_head_have_a_key_that_nobody_else_has() {
     stranger.frame(HELLO);
     assert_eq!(stranger.until_closed(), keyed_opening(Side::Worker));
 }
-
-/// What is said before the handshake is over is sealed after it, also if it is the last.
-#[test]
-fn a_worker_that_is_about_to_end_says_so_to_a_new_head() {
-    let keys = Keys::new();
-    let key = keys.make("key");
-    let worker = keyed_worker(&key);
-    let run = |args: &str| {
-        let args = format!("-w {} {args}", worker.address);
-        Process::start(&mut keyed(head(&args), &key))
-    };
-    let first = run("square --count 1 --work-ms 3000");
-    worker.says("sends tasks");
-    worker.process.signal("TERM");
-    worker.says("about to end");
-    let second = run("--give-up 1 square --count 1").end().expect(3);
-    second.says("it refused: it is about to end");
-    assert_eq!(first.end().expect(0).text(), squares(1));
-}

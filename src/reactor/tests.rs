@@ -200,3 +200,63 @@ fn a_peer_that_takes_nothing_is_given_up_and_one_that_takes_anything_is_not() {
     reactor.reap(&mut closer, second);
     assert_eq!(closer.closed, 1);
 }
+
+#[test]
+#[cfg(feature = "noise")]
+fn what_is_said_before_the_handshake_is_sealed_after_it_also_if_it_is_the_last() {
+    use crate::frame::{Outbox, Refusal};
+    use crate::key::Key;
+
+    /// Turns everyone away at once.
+    struct Refuser {
+        closed: usize,
+    }
+
+    const REFUSE: Frame<'static> = Frame::Refuse {
+        refusal: Refusal::Busy,
+        reason: "full",
+    };
+
+    impl Role for Refuser {
+        fn handle(&mut self, event: Event<'_>, _: Time, out: &mut impl Sink) {
+            match event {
+                Event::Opened { conn, .. } => {
+                    out.send(conn, REFUSE);
+                    out.close(conn);
+                }
+                Event::Closed { .. } => self.closed += 1,
+                _ => {}
+            }
+        }
+
+        fn flush(&mut self, _: Time, _: &mut impl Sink) {}
+
+        fn next_deadline(&self) -> Option<Time> {
+            None
+        }
+
+        fn handle_timeout(&mut self, _: Time, _: &mut impl Sink) {}
+    }
+
+    let keys = Keys::from(Key::new([7; 32]));
+    let (mut reactor, address) = listening();
+    reactor.set_keys(keys.clone()).unwrap();
+    let mut peer = std::net::TcpStream::connect(address).unwrap();
+    let mut channel = Channel::new(Side::Head, &keys, [1; 32]);
+    let mut outbox = Outbox::without_opening();
+    let mut refuser = Refuser { closed: 0 };
+    while refuser.closed == 0 {
+        reactor.turn(&mut refuser).unwrap();
+    }
+    peer.write_all(channel.pending(&mut outbox)).unwrap();
+    let (slot, _) = reactor.conns.iter().next().unwrap();
+    while !reactor.conns[slot].is_done() {
+        reactor.turn(&mut refuser).unwrap();
+    }
+    let (mut sent, mut plain) = (Vec::new(), vec![0; PLAIN_BYTES_MAX]);
+    peer.read_to_end(&mut sent).unwrap();
+    let said = channel.open(&mut &sent[..], &mut plain).unwrap();
+    let mut refuse = Vec::new();
+    REFUSE.encode(&mut refuse);
+    assert_eq!(plain[..said], refuse);
+}
