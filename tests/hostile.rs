@@ -197,7 +197,7 @@ fn wrong_frames_after_the_greeting() {
                 kernel: "no\nsuch",
                 setup: &[],
             }],
-            "no kernel \"no\\nsuch\" here, only primes, square",
+            "no kernel \"no\\nsuch\" here, only mandelbrot, map, primes, square",
         ),
         (
             vec![Frame::Job {

@@ -124,8 +124,8 @@ fn at_the_edge_and_beyond() {
     assert_eq!((whole, empty, after), (&Ok(MIB), &Ok(0), &Ok(5)));
     for (reason, what) in [(long_input, "input"), (long_output, "output")] {
         let reason = reason.as_ref().unwrap_err();
-        let start = format!("its {what} of 1048577 bytes is longer than the 1048576 allowed");
-        assert!(reason.starts_with(&start), "{reason}");
+        assert!(reason.starts_with(&format!("its {what}")), "{reason}");
+        assert!(reason.contains("longer than the 1048576"), "{reason}");
         assert!(
             reason.ends_with("raise --payload-max on both sides"),
             "{reason}"

@@ -230,7 +230,9 @@ fn an_early_end_says_how_to_go_on() {
     ended.says(&format!("{recorded} outcomes {how}"));
     let before = squares(200);
     let is_start = before.starts_with(ended.text());
-    assert!(is_start && ended.text().lines().count() >= printed);
+    let again = ended.text().lines().count();
+    assert!(is_start, "{}", ended.text());
+    assert!(again >= printed, "{again} of {printed}");
 
     let ended = Process::start(&mut team.head(&journal, job))
         .end()
