@@ -57,8 +57,10 @@ pub struct HeadConfig {
     pub timeout: Option<Duration>,
     /// Whether outcomes are recorded before they are delivered.
     pub is_journalled: bool,
-    /// Whether a task may be run twice, or handed back, only to end sooner.
+    /// Whether a task may be run twice only to end sooner.
     pub duplicates: bool,
+    /// Whether one that has not started may be handed back only to end sooner.
+    pub hands_back: bool,
     /// For the jitter of the back-off.
     pub seed: u64,
 }
@@ -78,6 +80,7 @@ impl HeadConfig {
             timeout: None,
             is_journalled: false,
             duplicates: true,
+            hands_back: true,
             seed: 0,
         }
     }

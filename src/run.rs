@@ -178,6 +178,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     config.failures_max = options.failures_max;
     config.ends_softly = options.ends_softly;
     config.duplicates = options.duplicates;
+    config.hands_back = options.hands_back;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
     let mut role = Head::new(config, Compared::new(options.job.clone(), options.compare));

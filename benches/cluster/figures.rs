@@ -29,7 +29,7 @@ const fn row(section: Section, key: &'static str, what: &'static str, wanted: &'
     }
 }
 
-use Section::{Echo, Empty, Fair, Journal, Keyed, Long, Many, Mix, Rtt, Short, Ten};
+use Section::{Echo, Empty, Fair, Journal, Keyed, Long, Many, Map, Mix, Rtt, Short, Ten};
 
 /// All there are, in the order of the table.
 const ROWS: &[Row] = &[
@@ -147,6 +147,16 @@ const ROWS: &[Row] = &[
     row(Keyed, "keyed_echo_mb_s", "MB/s of echoes with a key", ""),
     row(Keyed, "seal_mb_s", "MB/s of sealing and opening alone", ""),
     row(Keyed, "keyed_echo_of_seal", "of that alone", ">= 0.50"),
+    row(
+        Map,
+        "map_spawn_floor_per_s",
+        "programs/s, spawned bare, two at a time",
+        "",
+    ),
+    row(Map, "map_per_s", "programs/s, one per line", ""),
+    row(Map, "map_of_spawn", "of spawned bare", ">= 0.80"),
+    row(Map, "map_lasting_per_s", "lines/s, --persistent", ""),
+    row(Map, "map_lasting_of_map", "times one per line", ">= 20"),
     row(Long, "long_first_per_s", "tasks/s, first 10 million", ""),
     row(Long, "long_last_per_s", "tasks/s, last 10 million", ""),
     row(

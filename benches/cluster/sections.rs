@@ -34,11 +34,12 @@ pub enum Section {
     Fair,
     Journal,
     Keyed,
+    Map,
     Long,
 }
 
 impl Section {
-    pub const ALL: [Section; 11] = [
+    pub const ALL: [Section; 12] = [
         Section::Empty,
         Section::Rtt,
         Section::Echo,
@@ -49,6 +50,7 @@ impl Section {
         Section::Fair,
         Section::Journal,
         Section::Keyed,
+        Section::Map,
         Section::Long,
     ];
 
@@ -64,6 +66,7 @@ impl Section {
             Section::Fair => "fair",
             Section::Journal => "journal",
             Section::Keyed => "keyed",
+            Section::Map => "map",
             Section::Long => "long",
         }
     }
@@ -80,6 +83,7 @@ impl Section {
             Section::Fair => "ten tasks of 50 ms on two two-slot workers, the shipped programs",
             Section::Journal => "a journal on this disk, two one-slot workers",
             Section::Keyed => "keyed sessions, two one-slot workers",
+            Section::Map => "programs on two one-slot workers, the shipped programs",
             Section::Long => "10^8 empty tasks on two one-slot workers",
         }
     }
@@ -96,6 +100,7 @@ impl Section {
             Section::Fair => fair(bench, figures),
             Section::Journal => journal(bench, figures),
             Section::Keyed => keyed(bench, figures),
+            Section::Map => map(bench, figures),
             Section::Long => long(figures),
         }
     }
@@ -388,6 +393,57 @@ fn keyed(bench: &Bench, figures: &mut Figures) {
         figures.add("keyed_echo_mb_s", mb / echoes);
         figures.add("seal_mb_s", mb / seal::seconds(count));
         figures.add_ratio("keyed_echo_of_seal", "keyed_echo_mb_s", "seal_mb_s");
+    }
+}
+
+/// Programs per second of two threads that start one after another and wait for it.
+fn spawn(count: u64) -> f64 {
+    let start = Instant::now();
+    let work = || {
+        for _ in 0..count / 2 {
+            let status = Command::new("/bin/true").status();
+            assert!(status.expect("it starts").success());
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Lines per second through `head map` with these words behind it.
+fn mapped(workers: &Servers, count: u64, words: &[&str]) -> f64 {
+    let start = Instant::now();
+    let mut seq = Command::new("seq");
+    let seq = seq.arg(count.to_string()).stdout(Stdio::piped()).spawn();
+    let mut seq = seq.expect("it starts");
+    let mut head = shipped_head(&format!("-w {} map", workers.addresses()));
+    head.args(words).stdin(seq.stdout.take().expect("piped"));
+    let ended = head.stderr(Stdio::inherit()).output().expect("it starts");
+    assert!(ended.status.success(), "{head:?}: {}", ended.status);
+    seq.wait().expect("it is ours");
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The program that lives on is a shell's, as any machine has one.
+fn map(bench: &Bench, figures: &mut Figures) {
+    const SQUARES: &str = "while read n; do echo $((n * n)); done";
+    let workers = Servers::start(2, || {
+        let mut worker = shipped_worker(1);
+        worker.arg("--insecure");
+        worker.args(["--allow-program", "/bin/true"]);
+        worker.args(["--allow-program", "/bin/sh"]);
+        worker
+    });
+    let (count, lines) = (bench.count(5_000), bench.count(200_000));
+    for _ in 0..bench.rounds() {
+        figures.add("map_spawn_floor_per_s", spawn(count));
+        figures.add("map_per_s", mapped(&workers, count, &["--", "true"]));
+        let lasting = ["--persistent", "--", "sh", "-c", SQUARES];
+        figures.add("map_lasting_per_s", mapped(&workers, lines, &lasting));
+        figures.add_ratio("map_of_spawn", "map_per_s", "map_spawn_floor_per_s");
+        figures.add_ratio("map_lasting_of_map", "map_lasting_per_s", "map_per_s");
     }
 }
 

@@ -8,7 +8,7 @@
 //! not even answer a `Ping`: so the last task on a machine that stopped is not waited for until that
 //! machine counts as lost. A wrong guess costs only time that nobody needed.
 //!
-//! Invariant: nothing here happens to a job whose tasks must not run twice (`--no-duplicates`).
+//! Invariant: no task runs twice here if that is not wanted (`--no-duplicates`, and any `map`).
 
 use log::info;
 
@@ -42,13 +42,19 @@ impl<W: Workload> Head<W> {
         let counts = self.scheduler.counts();
         let is_more_to_send = counts.ready > 0 || self.has_next();
         let is_alone = self.links.len() == 1;
-        if !self.config.duplicates || is_alone || is_more_to_send || counts.in_flight == 0 {
+        let is_wanted = self.config.duplicates || self.config.hands_back;
+        if !is_wanted || is_alone || is_more_to_send || counts.in_flight == 0 {
             return;
         }
         self.scheduler.prune_long();
         let probe_at = self.probe(now, out);
-        self.recall(now, out);
-        let late_at = self.duplicate_late(now, out);
+        if self.config.hands_back {
+            self.recall(now, out);
+        }
+        let late_at = match self.config.duplicates {
+            true => self.duplicate_late(now, out),
+            false => None,
+        };
         // Until somebody is idle nobody could take over what is late, and whatever makes one idle is
         // an event: there is nothing to wake up for.
         let mut indices = 0..self.links.len() as u32;

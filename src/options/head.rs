@@ -71,8 +71,10 @@ pub struct HeadOptions {
     pub failures_max: Option<u64>,
     /// Whether it then waits for what is in flight.
     pub ends_softly: bool,
-    /// Whether a task may run twice, or be handed back, only to end sooner.
+    /// Whether a task may run twice only to end sooner; never a program of `map`.
     pub duplicates: bool,
+    /// Whether one that has not started may be handed back only to end sooner.
+    pub hands_back: bool,
     /// How long one attempt may run, in whole milliseconds that fit 32 bits.
     pub timeout: Option<Duration>,
     /// Where the results go; `None` is standard output.
@@ -142,9 +144,10 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
         format: format(matches)?,
         details: matches.opt_present("details"),
     };
+    let job = job::parse(matches, command, rows)?;
     let (failures_max, ends_softly) = failures(matches)?;
+    let hands_back = !matches.opt_present("no-duplicates");
     Ok(HeadOptions {
-        job: job::parse(matches, command, rows)?,
         cluster: cluster(matches)?,
         key_file: key_file_to_workers(matches)?,
         compare: matches.opt_present("compare") || matches.free.is_empty(),
@@ -166,7 +169,9 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
             Some(typed) => Some(timeout(&typed)?),
             None => None,
         },
-        duplicates: !matches.opt_present("no-duplicates"),
+        duplicates: hands_back && !matches!(job, Job::Map(_)),
+        hands_back,
+        job,
         output: file(matches, "output", "for standard output leave --output out")?,
         joblog: file(matches, "joblog", "for none leave --joblog out")?,
         results: file(matches, "results", "for none leave --results out")?,
@@ -307,6 +312,7 @@ pub(super) mod tests {
             failures_max: None,
             ends_softly: false,
             duplicates: true,
+            hands_back: true,
             timeout: None,
             output: None,
             joblog: None,
@@ -382,7 +388,14 @@ pub(super) mod tests {
         assert_eq!(ok("--max-failures 0").failures_max, Some(0));
         assert_eq!(ok("--retries 2").retries, 2);
         assert!(error("--retries 1001").starts_with("--retries is 1001, but must be from 0"));
-        assert!(!ok("--no-duplicates").duplicates);
+        let ends = |line| (ok(line).duplicates, ok(line).hands_back);
+        assert_eq!(ends("square"), (true, true));
+        assert_eq!(ends("--no-duplicates"), (false, false));
+        assert_eq!(
+            ends("map -- x"),
+            (false, true),
+            "programs have side effects"
+        );
         assert!(error("--max-failures some").contains("not a whole number"));
     }
 

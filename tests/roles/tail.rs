@@ -128,7 +128,10 @@ fn what_a_mute_worker_holds_is_not_waited_for() {
 
 #[test]
 fn a_job_with_side_effects_is_left_alone() {
-    let mut bench = sent(4, |config| config.duplicates = false);
+    let mut bench = sent(4, |config| {
+        config.duplicates = false;
+        config.hands_back = false;
+    });
     answer(&mut bench, 0, attempt(0, 1), Status::Done);
     answer(&mut bench, 0, attempt(2, 1), Status::Done);
     bench.turn();

@@ -36,6 +36,8 @@ pub fn new_head(plan: &Plan, tasks: Tasks) -> Node<Head<Job>> {
     config.seed = plan.seed;
     config.attempts_max = plan.attempts_max;
     config.duplicates = plan.duplicates;
+    // Some of those that run nothing twice move what has not started, others not even that.
+    config.hands_back = plan.duplicates || plan.seed.is_multiple_of(2);
     config.retries = plan.retries;
     config.timeout = plan.timeout;
     config.is_journalled = plan.is_journalled;
