@@ -8,6 +8,7 @@
 
 mod link;
 mod outcome;
+mod overview;
 mod replay;
 mod session;
 mod tail;
@@ -22,13 +23,14 @@ use crate::limits::{
     ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
     SETTLE_TIMEOUT,
 };
+use crate::overview::{Overview, Tally};
+use crate::rate::Meter;
 use crate::rng::SplitMix64;
 use crate::role::{Event, Exit, Role, Sink};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
 
 pub use crate::scheduler::Misfit;
-pub use link::Tally;
 use link::{Link, State};
 use trust::Outcomes;
 use work::Gaps;
@@ -101,7 +103,8 @@ pub struct Head<W> {
     has_strikes: bool,
     /// Output bytes handed over and not yet written.
     unwritten_bytes: usize,
-    ended: Option<Exit>,
+    /// How, and when.
+    ended: Option<(Exit, Time)>,
     /// It ended before every task was delivered.
     is_cut_short: bool,
     first_dial_at: Option<Time>,
@@ -111,6 +114,7 @@ pub struct Head<W> {
     /// Workers of earlier runs, whose outcomes the journal has.
     former: Vec<String>,
     replayed: u64,
+    meter: Meter,
     /// Buffers kept from turn to turn.
     input: Vec<u8>,
     text: Vec<u8>,
@@ -176,6 +180,7 @@ impl<W: Workload> Head<W> {
             is_tail: false,
             former: Vec::new(),
             replayed: 0,
+            meter: Meter::default(),
             input: Vec::new(),
             text: Vec::new(),
             records: Vec::new(),
@@ -242,19 +247,19 @@ impl<W: Workload> Head<W> {
     }
 
     /// Ends the run without a worker, unless all there is left to do is to deliver.
-    fn give_up(&mut self, reason: &str, out: &mut impl Sink) {
+    fn give_up(&mut self, reason: &str, now: Time, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.undone() > 0 {
             for link in self.links.iter().filter(|link| !link.was_tried()) {
                 error!("worker {} has not answered yet", link.name);
             }
             error!("{reason}: giving up");
-            self.end(Exit::NoWorker, out);
+            self.end(Exit::NoWorker, now, out);
         }
     }
 
     /// Ends the run. What is done but could not be delivered in its turn is delivered now.
-    fn end(&mut self, mut exit: Exit, out: &mut impl Sink) {
+    fn end(&mut self, mut exit: Exit, now: Time, out: &mut impl Sink) {
         if self.ended.is_some() {
             return;
         }
@@ -282,7 +287,7 @@ impl<W: Workload> Head<W> {
                 );
             }
         }
-        self.ended = Some(exit);
+        self.ended = Some((exit, now));
         out.exit(exit);
     }
 
@@ -306,7 +311,7 @@ impl<W: Workload> Head<W> {
             Timer::GiveUp => {
                 let wait_s = self.config.give_up.as_secs_f64();
                 let reason = format!("no worker could be used for {wait_s} s (--give-up)");
-                self.give_up(&reason, out);
+                self.give_up(&reason, now, out);
             }
         }
     }
@@ -328,12 +333,12 @@ impl<W: Workload> Role for Head<W> {
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
             Event::Recorded { count } => self.scheduler.recorded(count),
-            Event::Interrupted => self.end(Exit::Interrupted, out),
-            Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, out),
-            Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, out),
+            Event::Interrupted => self.end(Exit::Interrupted, now, out),
+            Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, now, out),
+            Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, now, out),
             Event::JournalFailed { reason } => {
                 error!("{reason}");
-                self.end(Exit::Output, out);
+                self.end(Exit::Output, now, out);
             }
             Event::Completed(_) | Event::Slots { .. } => unreachable!("a head computes nothing"),
         }
@@ -348,11 +353,16 @@ impl<W: Workload> Role for Head<W> {
         self.deliver(out);
         self.assign(now, out);
         self.scheduler.check_sums();
-        self.end_if_done(out);
+        self.measure(now);
+        self.end_if_done(now, out);
     }
 
     fn next_deadline(&self) -> Option<Time> {
         self.timers.next()
+    }
+
+    fn overview(&self, now: Time) -> Option<Overview<'_>> {
+        Some(self.look(now))
     }
 
     fn handle_timeout(&mut self, now: Time, out: &mut impl Sink) {

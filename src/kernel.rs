@@ -186,6 +186,15 @@ pub trait Workload {
     fn describe(&self) -> String;
     /// What that kernel is told once per session.
     fn setup(&self) -> Vec<u8>;
+    /// How many tasks there are in all, if that is known beforehand.
+    fn tasks_total(&self) -> Option<u64> {
+        None
+    }
+    /// For a job whose tasks are not alike, or whose number is not known: how much of its input it has
+    /// handed out, and of how much, in whatever unit takes the same time everywhere.
+    fn share(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has
     /// room, so that a job of any length needs memory for its window only.
     fn next(&mut self, input: &mut Vec<u8>) -> Next;

@@ -51,6 +51,14 @@ impl Workload for Job {
         delegate!(self, job => job.setup())
     }
 
+    fn tasks_total(&self) -> Option<u64> {
+        delegate!(self, job => job.tasks_total())
+    }
+
+    fn share(&self) -> Option<(u64, u64)> {
+        delegate!(self, job => job.share())
+    }
+
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         delegate!(self, job => job.next(input))
     }

@@ -8,19 +8,28 @@
 //! beside it.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use crate::mailbox::{Mailbox, Notice};
+use crate::messages;
 
 /// The output of a head.
 #[derive(Debug)]
 pub struct Output {
     queue: Sender<Vec<u8>>,
     thread: JoinHandle<io::Result<()>>,
-    file: Option<Pending>,
+    pending: Option<Pending>,
+}
+
+/// A file to be written, that takes the place of another.
+#[derive(Debug)]
+pub struct Replacement {
+    file: File,
+    /// `None` if it is written where it is.
+    pending: Option<Pending>,
 }
 
 /// A file that is not in its place yet; unless it gets there, nothing is left of it.
@@ -31,28 +40,12 @@ struct Pending {
     target: PathBuf,
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        // Once it is in its place there is nothing to remove.
-        let _ = fs::remove_file(&self.temporary);
-    }
-}
-
-impl Output {
-    /// Standard output.
-    ///
-    /// # Errors
-    /// If the system refuses a thread.
-    pub fn to_stdout(mailbox: Mailbox) -> io::Result<Output> {
-        Output::start(io::stdout(), None, mailbox)
-    }
-
-    /// A file that takes the place of `target` when all is written. What is there and no file (a
-    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names.
+impl Replacement {
+    /// For `target`; see [`Output::to_file`].
     ///
     /// # Errors
     /// If the temporary file beside it cannot be created, or `target` can only be a directory.
-    pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
+    pub fn open(target: &Path) -> io::Result<Replacement> {
         let typed = target.as_os_str().as_encoded_bytes();
         if typed.ends_with(b"/") || typed.ends_with(b"/.") {
             return Err(ErrorKind::IsADirectory.into());
@@ -62,7 +55,8 @@ impl Output {
             Ok(there) if there.is_dir() => return Err(ErrorKind::IsADirectory.into()),
             Ok(there) if !there.is_file() => {
                 let file = File::options().write(true).open(target)?;
-                return Output::start(file, None, mailbox);
+                let pending = None;
+                return Ok(Replacement { file, pending });
             }
             Ok(there) => {
                 permissions = Some(there.permissions());
@@ -84,12 +78,80 @@ impl Output {
             // Some file systems have none.
             let _ = pending.file.set_permissions(permissions);
         }
-        Output::start(pending.file.try_clone()?, Some(pending), mailbox)
+        Ok(Replacement {
+            file: pending.file.try_clone()?,
+            pending: Some(pending),
+        })
+    }
+
+    /// Writes all of it and puts it in its place.
+    ///
+    /// # Errors
+    /// What kept it from being written.
+    pub fn finish(mut self, text: &[u8]) -> io::Result<()> {
+        self.file.write_all(text)?;
+        match &self.pending {
+            Some(pending) => pending.put_at(&pending.target),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Pending {
+    fn put_at(&self, place: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, place)
+    }
+}
+
+/// Standard output where the progress line may stand, too.
+struct Terminal(Stdout);
+
+impl Write for Terminal {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let stdout = &mut self.0;
+        let write = |text: &[u8]| stdout.write_all(text).and_then(|()| stdout.flush());
+        messages::above_line(text, write).map(|()| text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // Once it is in its place there is nothing to remove.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+impl Output {
+    /// Standard output.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn to_stdout(mailbox: Mailbox) -> io::Result<Output> {
+        let stdout = io::stdout();
+        match stdout.is_terminal() && io::stderr().is_terminal() {
+            true => Output::start(Terminal(stdout), None, mailbox),
+            false => Output::start(stdout, None, mailbox),
+        }
+    }
+
+    /// A file that takes the place of `target` when all is written. What is there and no file (a
+    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names.
+    ///
+    /// # Errors
+    /// If the temporary file beside it cannot be created, or `target` can only be a directory.
+    pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
+        let Replacement { file, pending } = Replacement::open(target)?;
+        Output::start(file, pending, mailbox)
     }
 
     fn start(
         mut sink: impl Write + Send + 'static,
-        file: Option<Pending>,
+        pending: Option<Pending>,
         mailbox: Mailbox,
     ) -> io::Result<Output> {
         let (queue, texts) = mpsc::channel::<Vec<u8>>();
@@ -108,7 +170,7 @@ impl Output {
         Ok(Output {
             queue,
             thread,
-            file,
+            pending,
         })
     }
 
@@ -129,21 +191,15 @@ impl Output {
             .thread
             .join()
             .expect("the output thread does not panic");
-        let Some(Pending {
-            file,
-            temporary,
-            target,
-        }) = &self.file
-        else {
-            return written.map(|()| None);
+        written?;
+        let Some(pending) = &self.pending else {
+            return Ok(None);
         };
-        let mut place = target.clone();
+        let mut place = pending.target.clone();
         if !is_complete {
             place.as_mut_os_string().push(".partial");
         }
-        written?;
-        file.sync_all()?;
-        fs::rename(temporary, &place)?;
+        pending.put_at(&place)?;
         Ok((!is_complete).then_some(place))
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::frame::{Frame, FrameError, Status};
 use crate::kernel::Kernel;
+use crate::overview::Overview;
 use crate::payload::Payload;
 use crate::time::{Duration, Time};
 
@@ -273,6 +274,10 @@ pub trait Role {
     fn flush(&mut self, now: Time, out: &mut impl Sink);
     /// When [`Role::handle_timeout`] wants to be called next. Calling early is harmless.
     fn next_deadline(&self) -> Option<Time>;
+    /// What there is to see of the run, for a role that leads one.
+    fn overview(&self, _now: Time) -> Option<Overview<'_>> {
+        None
+    }
     /// Does what is due. Afterwards `next_deadline()` is `None` or later than `now`.
     fn handle_timeout(&mut self, now: Time, out: &mut impl Sink);
 }

@@ -5,6 +5,8 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod telling;
+
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -26,6 +28,7 @@ use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::reactor::{Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
@@ -33,6 +36,9 @@ use crate::serial::{self, Compared, Serial};
 use crate::signals;
 use crate::time::Duration;
 use crate::worker::{Worker, WorkerConfig};
+use telling::{
+    compare, is_terminal, open_report, say_comparison, say_summary, seconds, write_report,
+};
 
 /// Runs `head`.
 pub fn head(options: &HeadOptions) -> u8 {
@@ -99,6 +105,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
+    let report = open_report(options)?;
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
@@ -125,7 +132,11 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if let Some((file, sync_after)) = journal {
         replay(file, sync_after, &mut role, &mut reactor)?;
     }
+    if let Some(progress) = Progress::new(options.progress, is_terminal()) {
+        reactor.set_progress(progress);
+    }
     let ran = reactor.run(&mut role);
+    messages::show(String::new());
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let recorded = reactor.take_journal().map(Recorder::finish);
     if let Some(Recorded { result, .. }) = &recorded {
@@ -139,21 +150,23 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         let count = recorded.map(|recorded| role.replayed() + recorded.count);
         say_how_to_go_on(path, count, exit);
     }
-    if let Some(serial) = serial
-        && !report_comparison(&role, &serial, options.quiet)
-        && exit == Exit::Done
-    {
-        exit = Exit::Failed;
-    }
-    if !options.quiet {
-        for (name, tally) in role.tallies() {
-            say(&format!(
-                "worker {name}: {} done, {} failed, {} lost",
-                tally.done, tally.failed, tally.lost
-            ));
+    let comparison = serial.map(|serial| compare(&role, &serial));
+    if let Some(comparison) = &comparison {
+        say_comparison(comparison, &role, options.quiet);
+        if !comparison.is_identical && exit == Exit::Done {
+            exit = Exit::Failed;
         }
     }
-    Ok(exit)
+    let mut overview = role.look(reactor.now());
+    // What has happened since to results and journal is part of it.
+    overview.ended = Some(exit);
+    if !options.quiet {
+        say_summary(&overview);
+    }
+    match report {
+        Some(report) => Ok(write_report(report, &overview, comparison.as_ref())),
+        None => Ok(exit),
+    }
 }
 
 /// The journal and how long a record may wait for its sync, if one is asked for.
@@ -299,37 +312,6 @@ fn run_serially(
         say(&format!("Serial time: {}", seconds(serial.elapsed)));
     }
     Ok(Some(serial))
-}
-
-/// Prints times and verdict; says whether the results are identical.
-fn report_comparison(role: &Head<Compared<Job>>, serial: &Serial, quiet: bool) -> bool {
-    let elapsed = role.elapsed();
-    let digest = role.workload().digest().expect("it is compared");
-    let is_identical = digest == serial.digest;
-    if digest.tasks < serial.digest.tasks {
-        // Why has been said. The time of a part compares with nothing.
-        if !quiet {
-            say("Results: incomplete");
-        }
-        return false;
-    }
-    // What an earlier run did took this one no time.
-    if !quiet && role.replayed() == 0 {
-        let speed_up = serial.elapsed.as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
-        let slots = role.slots();
-        say(&format!("Distributed time: {}", seconds(elapsed)));
-        say(&format!("Speed-up: {speed_up:.2}x on {slots} slots"));
-    }
-    if !is_identical {
-        say("Results: different");
-    } else if !quiet {
-        say("Results: identical");
-    }
-    is_identical
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
 }
 
 /// Names and targets of the workers, after starting the embedded ones.

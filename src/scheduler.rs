@@ -20,6 +20,7 @@ mod tail;
 
 use std::collections::BTreeMap;
 
+use crate::failures::Failures;
 use crate::frame::Status;
 use crate::journal::Outcome;
 use crate::limits::{WINDOW_BYTES, WINDOW_TASKS};
@@ -375,6 +376,17 @@ impl Scheduler {
     /// Tasks that have failed for good.
     pub fn failed(&self) -> u64 {
         self.table.failed()
+    }
+
+    /// Why.
+    pub fn failures(&self) -> &Failures {
+        self.table.failures()
+    }
+
+    /// Tasks that have an outcome, of this run or of an earlier one.
+    #[inline(always)]
+    pub fn answered(&self) -> u64 {
+        self.table.end() - self.table.counts().undone() as u64
     }
 
     #[inline(always)]

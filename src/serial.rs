@@ -129,6 +129,14 @@ impl<W: Workload> Workload for Compared<W> {
         self.job.setup()
     }
 
+    fn tasks_total(&self) -> Option<u64> {
+        self.job.tasks_total()
+    }
+
+    fn share(&self) -> Option<(u64, u64)> {
+        self.job.share()
+    }
+
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         self.job.next(input)
     }

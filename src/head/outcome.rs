@@ -46,6 +46,8 @@ impl<W: Workload> Head<W> {
         if status != Status::Returned {
             session.depth.ran(run_us, output.len());
         }
+        link.run_us += u64::from(run_us);
+        link.received_bytes += output.len() as u64;
         self.outcomes.count(status);
         link.outcomes.count(status);
         let scheduler = &mut self.scheduler;

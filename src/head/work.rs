@@ -201,16 +201,16 @@ impl<W: Workload> Head<W> {
     }
 
     /// Ends the run if every task is delivered, or if more have failed than may.
-    pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
+    pub(super) fn end_if_done(&mut self, now: Time, out: &mut impl Sink) {
         let failed = self.scheduler.failed();
         let counts = self.scheduler.counts();
         let is_all_answered = self.exhausted && counts.undone() == 0;
         if !is_all_answered && self.config.failures_max.is_some_and(|max| failed > max) {
             error!("{failed} tasks have failed: ending early (--max-failures)");
-            return self.end(Exit::Failed, out);
+            return self.end(Exit::Failed, now, out);
         }
         if self.exhausted && counts.open() == 0 {
-            self.end(Exit::Done, out);
+            self.end(Exit::Done, now, out);
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{Early, THREADS_MAX, job};
 use crate::format::{Format, Rows};
 use crate::kernels::Job;
 use crate::limits::{ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, SYNC_DEFAULT};
+use crate::progress::When;
 use crate::time::Duration;
 
 const LOCAL_DEFAULT: u64 = 2;
@@ -74,6 +75,10 @@ pub struct HeadOptions {
     pub payload_max_bytes: usize,
     /// Whether to say only what went wrong.
     pub quiet: bool,
+    /// When to tell how far it is.
+    pub progress: When,
+    /// Where the run is reported in figures.
+    pub report: Option<PathBuf>,
 }
 
 impl HeadOptions {
@@ -119,6 +124,8 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
         unordered: matches.opt_present("unordered"),
         payload_max_bytes: payload_max_bytes(matches)?,
         quiet: matches.opt_present("quiet"),
+        progress: progress(matches)?,
+        report: file(matches, "report", "for none leave --report out")?,
     })
 }
 
@@ -147,6 +154,23 @@ fn format(matches: &Matches) -> Result<Format, String> {
         let names = Format::NAMES.join(", ");
         format!("--format is {typed:?}, which is none of {names}{hint}")
     })
+}
+
+fn progress(matches: &Matches) -> Result<When, String> {
+    let names = ["auto", "always", "never"];
+    match matches.opt_str("progress").as_deref() {
+        _ if matches.opt_present("quiet") => Ok(When::Never),
+        None | Some("auto") => Ok(When::Auto),
+        Some("always") => Ok(When::Always),
+        Some("never") => Ok(When::Never),
+        Some(typed) => {
+            let hint = did_you_mean("", typed, names.into_iter());
+            let names = names.join(", ");
+            Err(format!(
+                "--progress is {typed:?}, which is none of {names}{hint}"
+            ))
+        }
+    }
 }
 
 fn timeout(typed: &str) -> Result<Duration, String> {
@@ -247,6 +271,8 @@ pub(super) mod tests {
             unordered: false,
             payload_max_bytes: 1 << 20,
             quiet: false,
+            progress: When::Auto,
+            report: None,
         };
         assert_eq!(ok(""), expected);
     }
@@ -389,6 +415,15 @@ pub(super) mod tests {
     fn unordered_and_quiet() {
         assert!(ok("--unordered").unordered);
         assert!(ok("-q").quiet && ok("--quiet").quiet);
+    }
+
+    #[test]
+    fn progress_and_report() {
+        assert_eq!(ok("--progress always").progress, When::Always);
+        assert_eq!(ok("--progress never").progress, When::Never);
+        assert_eq!(ok("--progress always -q").progress, When::Never);
+        assert!(error("--progress evr").contains("did you mean never?"));
+        assert_eq!(ok("--report r.json").report, Some("r.json".into()));
     }
 
     #[test]

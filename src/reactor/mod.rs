@@ -16,6 +16,7 @@ mod dialing;
 mod helpers;
 mod lookup;
 mod outlet;
+mod watching;
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::limits::{
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
 use crate::pool::{Pool, Reports};
+use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
 use crate::time::{Duration, Time, Timers};
@@ -67,6 +69,7 @@ pub struct Reactor {
     /// Written to the output before the run, and not yet acknowledged.
     ahead_bytes: usize,
     journal: Option<Recorder>,
+    progress: Option<Progress>,
     timers: Timers<Deadline>,
     /// Slots that may have something to read.
     read_list: Vec<usize>,
@@ -93,6 +96,8 @@ enum Deadline {
     Accept,
     /// There is room to say how many were turned away without a word.
     LeftOut,
+    /// How far the run is, is due to be said.
+    Redraw,
 }
 
 impl Reactor {
@@ -121,6 +126,7 @@ impl Reactor {
             output: None,
             ahead_bytes: 0,
             journal: None,
+            progress: None,
             timers: Timers::new(),
             read_list: Vec::new(),
             notes: Notes::default(),
@@ -221,10 +227,6 @@ impl Reactor {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    fn now(&self) -> Time {
-        Time::ZERO + self.start.elapsed()
     }
 
     fn outlet(&mut self) -> Outlet<'_> {
@@ -443,6 +445,7 @@ impl Reactor {
                     }
                 }
                 Deadline::LeftOut => self.say_left_out(now),
+                Deadline::Redraw => self.tell_progress(role, now),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::{Entry, Given, State, Times};
 use super::ring::Ring;
+use crate::failures::Failures;
 use crate::frame::Status;
 use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
@@ -26,6 +27,8 @@ pub(super) struct Table {
     held_bytes: usize,
     /// Tasks that were given another outcome than `done`, and it may be delivered.
     failed: u64,
+    /// Their reasons.
+    failures: Failures,
     journal: Option<Journal>,
 }
 
@@ -120,6 +123,7 @@ impl Table {
             delivered: 0,
             held_bytes: 0,
             failed: 0,
+            failures: Failures::default(),
             journal: None,
         }
     }
@@ -131,6 +135,10 @@ impl Table {
 
     pub fn failed(&self) -> u64 {
         self.failed
+    }
+
+    pub fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     pub fn counts(&self) -> Counts {
@@ -259,7 +267,12 @@ impl Table {
         let State::Answered(given) = state else {
             return;
         };
-        self.failed += u64::from(given.status != Status::Done);
+        if given.status != Status::Done {
+            self.failed += 1;
+            let entry = find(&mut self.ring, &mut self.order, task);
+            let reason = &entry.expect("the task is open").payload;
+            (self.failures).note(task, given.worker, given.status, reason);
+        }
         if let Order::Arrival { answered, .. } = &mut self.order {
             answered.push_back(task);
         }

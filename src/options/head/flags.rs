@@ -11,8 +11,8 @@ use super::LOCAL_DEFAULT;
 use crate::kernels::sieve::TO_MAX;
 use crate::limits::{
     ATTEMPTS_DEFAULT, CLOSE_AFTER, DIAL_TIMEOUT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, LOST_AFTER,
-    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, SYNC_DEFAULT, WINDOW_BYTES,
-    WINDOW_TASKS,
+    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, PROGRESS_LINE_FIRST,
+    SYNC_DEFAULT, WINDOW_BYTES, WINDOW_TASKS,
 };
 use crate::role::Exit;
 
@@ -45,6 +45,7 @@ Jobs:
             ("Options of square".into(), job::square_flags()),
             ("Workers".into(), cluster_flags()),
             ("Results".into(), result_flags()),
+            ("Watching".into(), watch_flags()),
             ("Other".into(), other),
         ],
         after: after(),
@@ -149,6 +150,27 @@ fn result_flags() -> Vec<Flag> {
             "",
             "tsv and json: also worker, attempts lost while\n\
              running, milliseconds waiting and running",
+        ),
+    ]
+}
+
+fn watch_flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "",
+            "progress",
+            "WHEN",
+            format!(
+                "tell how far it is: never, always, or (default)\n\
+                 auto: on a terminal, elsewhere after {} s",
+                PROGRESS_LINE_FIRST.as_secs()
+            ),
+        ),
+        Flag::new(
+            "",
+            "report",
+            "FILE",
+            "the run in figures to FILE, as JSON, at its end",
         ),
     ]
 }
