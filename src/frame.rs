@@ -122,7 +122,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// The 8 plain bytes that `side` sends first: magic, version, side, 0 for "no key".
+/// The 8 plain bytes that `side` sends first if it has no key: magic, version, side, 0.
 pub fn opening(side: Side) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     bytes[field::MAGIC].copy_from_slice(&MAGIC);
@@ -131,8 +131,22 @@ pub fn opening(side: Side) -> [u8; HEADER_BYTES] {
     bytes
 }
 
-/// Checks the opening that the peer of `ours` sent.
-fn check_opening(ours: Side, bytes: &[u8; HEADER_BYTES]) -> Result<(), FrameError> {
+/// The same if it has one.
+pub fn keyed_opening(side: Side) -> [u8; HEADER_BYTES] {
+    let mut bytes = opening(side);
+    bytes[field::KEYED] = 1;
+    bytes
+}
+
+/// Checks the opening that the peer of `ours` sent, which must have a key or none like this side.
+///
+/// # Errors
+/// What is wrong with it. All of these are permanent.
+pub fn check_opening(
+    ours: Side,
+    is_keyed: bool,
+    bytes: &[u8; HEADER_BYTES],
+) -> Result<(), FrameError> {
     if bytes[field::MAGIC] != MAGIC {
         return Err(FrameError::NotTeamster);
     }
@@ -143,10 +157,12 @@ fn check_opening(ours: Side, bytes: &[u8; HEADER_BYTES]) -> Result<(), FrameErro
     if bytes[field::SIDE] != ours.peer().byte() {
         return Err(FrameError::SameSide);
     }
-    if bytes[field::KEYED] != 0 {
-        return Err(FrameError::Keyed);
+    match (bytes[field::KEYED], is_keyed) {
+        (0, false) | (1, true) => Ok(()),
+        (0, true) => Err(FrameError::Unkeyed),
+        (_, false) => Err(FrameError::Keyed),
+        (_, true) => Err(FrameError::NotTeamster),
     }
-    Ok(())
 }
 
 /// How an attempt ended.

@@ -6,19 +6,28 @@
 //!
 //! Invariant: a body returns for every input, or it has found a bug.
 
+mod arguments;
 mod journal;
 mod roles;
+mod session;
+
+use std::borrow::Cow;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, Side, opening};
+use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, Side, Status, opening};
 use crate::rng::SplitMix64;
+use crate::role::Attempt;
 
+pub use arguments::arguments;
 pub use journal::journal;
 pub use roles::roles;
+pub use session::session;
 
 /// Longest payload here: short enough that fuzzing reaches both sides of the limit.
 pub const PAYLOAD_BYTES_MAX: usize = 1024;
+/// And where there is to be a frame that is read straight into the decoder.
+const LARGE_PAYLOAD_BYTES_MAX: usize = 256 << 10;
 
 /// Any bytes, to both sides: what they decode encodes to the bytes it came from.
 pub fn frame(bytes: &[u8]) {
@@ -34,18 +43,50 @@ pub fn chunks(bytes: &[u8]) {
         return;
     };
     let mut rng = SplitMix64::new(seed);
+    let is_small = bytes[0] < 0x80;
+    let (stream, limit, doublings) = match is_small {
+        true => (Cow::from(stream), PAYLOAD_BYTES_MAX, 12),
+        false => {
+            let stream = behind_large_frame(ours.peer(), &mut rng, stream);
+            (Cow::from(stream), LARGE_PAYLOAD_BYTES_MAX, 19)
+        }
+    };
     let mut at = 0;
     let cuts = std::iter::from_fn(|| {
         // Mostly short pieces, some empty, a few longer than any frame.
-        let longest = 1 << rng.below(12);
+        let longest = 1 << rng.below(doublings);
         at += rng.below(longest) as usize;
         (at < stream.len()).then_some(at)
     });
-    assert_eq!(decode(ours, stream, cuts), decode(ours, stream, []));
+    let cut = decode_within(limit, ours, &stream, cuts);
+    assert_eq!(cut, decode_within(limit, ours, &stream, []));
 }
 
-/// Reads an input of [`chunks`]: who receives (`h` or `w`, any even or odd byte), a seed for the
-/// cutting, and the stream.
+/// What `side` sends before `stream`: all that it takes for a frame longer than a fuzzer makes.
+fn behind_large_frame(side: Side, rng: &mut SplitMix64, stream: &[u8]) -> Vec<u8> {
+    let mut whole = opening(side).to_vec();
+    greeting(side).encode(&mut whole);
+    let attempt = Attempt { task: 7, number: 1 };
+    let payload = vec![b'p'; rng.below(LARGE_PAYLOAD_BYTES_MAX as u64) as usize];
+    let frame = match side {
+        Side::Head => Frame::Task {
+            attempt,
+            input: &payload,
+        },
+        Side::Worker => Frame::Outcome {
+            attempt,
+            status: Status::Done,
+            run_us: 0,
+            output: &payload,
+        },
+    };
+    frame.encode(&mut whole);
+    whole.extend(stream);
+    whole
+}
+
+/// Reads an input of [`chunks`]: who receives (`h` or `w`, any even or odd byte; with its top bit set
+/// the stream comes behind a large frame), a seed for the cutting, and the stream.
 pub fn split_chunks(bytes: &[u8]) -> Option<(Side, u64, &[u8])> {
     let [ours, seed, stream @ ..] = bytes else {
         return None;
@@ -71,13 +112,31 @@ pub struct Trace {
 /// Feeds `stream`, cut at the positions `cuts` (ascending), to the decoder of `ours`, and checks at
 /// every step what always holds.
 pub fn decode(ours: Side, stream: &[u8], cuts: impl IntoIterator<Item = usize>) -> Trace {
-    let mut decoder = Decoder::new(ours, PAYLOAD_BYTES_MAX);
+    decode_within(PAYLOAD_BYTES_MAX, ours, stream, cuts)
+}
+
+fn decode_within(
+    payload_bytes_max: usize,
+    ours: Side,
+    stream: &[u8],
+    cuts: impl IntoIterator<Item = usize>,
+) -> Trace {
+    let mut decoder = Decoder::new(ours, payload_bytes_max);
     let mut trace = Trace::default();
     let mut fed_bytes = 0;
     // The end comes twice: an empty piece must change nothing.
     for cut in cuts.into_iter().chain([stream.len(); 2]) {
-        let mut frames = decoder.feed(&stream[fed_bytes..cut]);
-        fed_bytes = cut;
+        let piece = &stream[fed_bytes..cut];
+        let in_room = decoder.room().map(|room| {
+            let count = room.len().min(piece.len());
+            room[..count].copy_from_slice(&piece[..count]);
+            count
+        });
+        let mut frames = match in_room {
+            Some(count) => decoder.advance(count),
+            None => decoder.feed(piece),
+        };
+        fed_bytes += in_room.unwrap_or(piece.len());
         while let Some(next) = frames.next() {
             match next {
                 Ok(frame) => trace.take(&frame, &stream[..fed_bytes]),

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod buffer;
+pub mod channel;
 pub mod conns;
 pub mod depth;
 pub mod failures;
@@ -14,6 +15,8 @@ pub mod head;
 pub mod journal;
 pub mod kernel;
 pub mod kernels;
+pub mod key;
+pub mod keyfile;
 pub mod lanes;
 pub mod limiter;
 pub mod limits;

@@ -163,5 +163,8 @@ pub const STARVED_QUIET: Duration = Duration::from_secs(60);
 /// Without any usable worker for so long the head gives up (`--give-up`).
 pub const GIVE_UP_DEFAULT: Duration = Duration::from_secs(60);
 
+/// Largest key file: two keys and a page of remarks.
+pub const KEY_FILE_BYTES_MAX: usize = 4096;
+
 /// TCP port of a worker when none is named.
 pub const PORT_DEFAULT: u16 = 5000;

@@ -2,13 +2,15 @@
 //!
 //! What it is: [`HeadOptions`] and [`WorkerOptions`], what was meant rather than what was typed, and
 //! [`Early`], how a command line ends a program before it begins. What it is not: a reader of the
-//! environment or of files, or a resolver of names.
+//! environment or of files (but for `--keygen`, which writes one and is done), or a resolver of names.
 //!
 //! Invariant: whatever is typed gives options within the limits or an [`Early`] that says which part
 //! of it is wrong and what would be right; nothing is ignored.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
+use crate::keyfile;
 use crate::role::Exit;
 
 mod address;
@@ -30,13 +32,16 @@ const THREADS_MAX: u64 = 1024;
 pub enum Early {
     /// What `--help` or `--version` asked for.
     Answer(String),
+    /// `--keygen` asked for a new key in this file.
+    Keygen(PathBuf),
     /// What is wrong with the command line.
     Usage(String),
 }
 
 impl Early {
-    /// Prints it where it belongs and gives the exit code: 0, or 2 for bad usage. An answer that
-    /// cannot be written ends as results would: 141 if its reader went away, otherwise 5.
+    /// Does what was asked for, says so where it belongs, and gives the exit code: 0, or 2 for bad
+    /// usage. An answer that cannot be written ends as results would: 141 if its reader went away,
+    /// otherwise 5, as does a key.
     pub fn report(&self) -> u8 {
         self.report_to(&mut io::stdout(), &mut io::stderr())
     }
@@ -48,6 +53,15 @@ impl Early {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::ReaderGone,
                 Err(_) => Exit::Output,
             },
+            Early::Keygen(path) => {
+                let made = keyfile::generate(path);
+                // As below.
+                let _ = match &made {
+                    Ok(()) => writeln!(err, "{}", next_with_key(path)),
+                    Err(reason) => writeln!(err, "head: {reason}"),
+                };
+                made.map_or(Exit::Output, |()| Exit::Done)
+            }
             Early::Usage(text) => {
                 // With standard error gone there is nobody left to tell; the exit code still does.
                 let _ = writeln!(err, "{text}");
@@ -56,6 +70,16 @@ impl Early {
         };
         exit.code()
     }
+}
+
+/// What to do with a new key.
+fn next_with_key(path: &Path) -> String {
+    format!(
+        "{} has a new key. Copy it to the machines of the head and of every worker, readable by one\n\
+         user only, as {}, or anywhere and name it by --key-file.",
+        path.display(),
+        keyfile::DEFAULT_PATH
+    )
 }
 
 /// Bytes in the largest unit that divides them.

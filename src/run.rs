@@ -19,13 +19,17 @@ use std::thread;
 
 use log::{LevelFilter, error, warn};
 
+use crate::channel;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
 use crate::kernel::{Kernels, Stop, Workload};
 use crate::kernels::{Job, builtin};
+use crate::key::Keys;
+use crate::keyfile;
 use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
+use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -96,8 +100,17 @@ impl From<Unusable> for Failure {
     }
 }
 
+/// Of the command line, or of what it names.
+fn usage(reason: String) -> Failure {
+    Failure {
+        exit: Exit::Usage,
+        reason,
+    }
+}
+
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
-    let mut reactor = Reactor::new(Side::Head, options.payload_max_bytes)
+    let keys = head_keys(options)?;
+    let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
     let (signals, stop) = catch_signals(options).map_err(failure("cannot catch signals"))?;
@@ -113,7 +126,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         },
         false => None,
     };
-    let (names, targets) = workers(options, &kernels)?;
+    let (names, targets) = workers(options, &kernels, keys.as_ref())?;
     reactor.set_targets(targets);
     let mut config = HeadConfig::new(names);
     config.payload_bytes_max = options.payload_max_bytes;
@@ -167,6 +180,24 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         Some(report) => Ok(write_report(report, &overview, comparison.as_ref())),
         None => Ok(exit),
     }
+}
+
+/// The key to workers elsewhere; those inside this process get one that nobody else has, so that
+/// no other user of this machine has them work for him.
+fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
+    let Cluster::Remote(workers) = &options.cluster else {
+        let key = channel::IS_AVAILABLE.then(keyfile::random).transpose();
+        let key = key.map_err(failure("cannot make a key for local workers"))?;
+        return Ok(key.map(Keys::from));
+    };
+    let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
+    if keys.is_none() && !workers.iter().all(Address::is_loopback) {
+        warn!(
+            "no key: whoever is between this head and its workers can read and change all they \
+             send; head --keygen FILE makes one"
+        );
+    }
+    Ok(keys)
 }
 
 /// The journal and how long a record may wait for its sync, if one is asked for.
@@ -318,6 +349,7 @@ fn run_serially(
 fn workers(
     options: &HeadOptions,
     kernels: &Kernels,
+    keys: Option<&Keys>,
 ) -> Result<(Vec<String>, Vec<Target>), Failure> {
     let addresses = match &options.cluster {
         Cluster::Remote(addresses) => addresses.clone(),
@@ -325,7 +357,7 @@ fn workers(
             let mut addresses = Vec::new();
             for _ in 0..*count {
                 let config = local_config(options, kernels);
-                let started = start_local(config);
+                let started = start_local(config, keys.cloned());
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -350,10 +382,11 @@ fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
 }
 
 /// Starts a worker inside this process, on a real socket of its own.
-fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
-    let (reactor, address) = local_reactor((Ipv4Addr::LOCALHOST, 0).into(), &config)?;
+fn start_local(config: WorkerConfig, keys: Option<Keys>) -> io::Result<SocketAddr> {
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let (reactor, address) = local_reactor(any, &config, keys.as_ref())?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config) {
+        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref()) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -362,8 +395,12 @@ fn start_local(config: WorkerConfig) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-fn local_reactor(at: SocketAddr, config: &WorkerConfig) -> io::Result<(Reactor, SocketAddr)> {
-    let mut reactor = Reactor::new(Side::Worker, config.payload_bytes_max)?;
+fn local_reactor(
+    at: SocketAddr,
+    config: &WorkerConfig,
+    keys: Option<&Keys>,
+) -> io::Result<(Reactor, SocketAddr)> {
+    let mut reactor = new_reactor(Side::Worker, config.payload_bytes_max, keys)?;
     let address = reactor.listen(at)?;
     reactor.start_pool(config.slots)?;
     Ok((reactor, address))
@@ -375,20 +412,31 @@ fn serve_locally(
     mut reactor: Reactor,
     address: SocketAddr,
     mut config: WorkerConfig,
+    keys: Option<&Keys>,
 ) -> io::Result<()> {
     loop {
         config.incarnation = incarnation();
         if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local_reactor(address, &config)?;
+        (reactor, _) = local_reactor(address, &config, keys)?;
     }
 }
 
+fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io::Result<Reactor> {
+    let mut reactor = Reactor::new(side, payload_bytes_max)?;
+    if let Some(keys) = keys {
+        reactor.set_keys(keys.clone())?;
+    }
+    Ok(reactor)
+}
+
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
-    let mut reactor = Reactor::new(Side::Worker, options.payload_max_bytes)
+    let keys = worker_keys(options)?;
+    let address = options.address(keys.is_some()).map_err(usage)?;
+    let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
-    let address = listen(&mut reactor, options)?;
+    let address = listen(&mut reactor, &address, &options.allow)?;
     let slots = u16::try_from(options.slots).expect("the command line allows fewer");
     reactor
         .start_pool(slots)
@@ -409,14 +457,28 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
         .map_err(failure("the event loop failed"))
 }
 
+/// The keys that heads may have, unless the worker is to do without.
+fn worker_keys(options: &WorkerOptions) -> Result<Option<Keys>, Failure> {
+    if !options.is_insecure {
+        return keyfile::find(options.key_file.as_deref()).map_err(usage);
+    }
+    if let Ok(Some(path)) = keyfile::implicit() {
+        warn!("--insecure: the key in {} is not used", path.display());
+    }
+    Ok(None)
+}
+
 /// Listens on the first address of the name that can be bound.
-fn listen(reactor: &mut Reactor, options: &WorkerOptions) -> Result<SocketAddr, Failure> {
-    let address = &options.listen;
+fn listen(
+    reactor: &mut Reactor,
+    address: &Address,
+    allow: &[Network],
+) -> Result<SocketAddr, Failure> {
     let what = format!("cannot listen on {address}");
     let resolved = (&address.host()[..], address.port).to_socket_addrs();
     let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in resolved.map_err(failure(&what))? {
-        match reactor.listen_for(candidate, &options.allow) {
+        match reactor.listen_for(candidate, allow) {
             Ok(bound) => return Ok(bound),
             Err(refused) => error = refused,
         }

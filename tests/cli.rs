@@ -118,11 +118,6 @@ fn bad_usage_is_2_with_a_hint_on_standard_error() {
             "worker",
             "unknown option --slot; did you mean --slots?",
         ),
-        (
-            run_worker("-l 0.0.0.0:0"),
-            "worker",
-            "there is no key; add --insecure",
-        ),
         (run_worker("square"), "worker", "worker takes options only"),
     ] {
         let ended = ended.expect(2);

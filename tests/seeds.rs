@@ -33,6 +33,24 @@ fn chunks() {
 }
 
 #[test]
+fn session() {
+    let ends = seeds("session").into_iter().map(|(name, bytes)| {
+        eprintln!("{name}");
+        fuzzing::session(&bytes)
+    });
+    let ends: Vec<_> = ends.collect();
+    for error in [
+        None,
+        Some(FrameError::Unkeyed),
+        Some(FrameError::WrongKey),
+        Some(FrameError::Forged),
+    ] {
+        let is_reached = ends.contains(&error) || !teamster::channel::IS_AVAILABLE;
+        assert!(is_reached, "no seed ends in {error:?}");
+    }
+}
+
+#[test]
 fn roles() {
     for (name, bytes) in seeds("roles") {
         eprintln!("{name}");
@@ -45,6 +63,14 @@ fn journal() {
     for (name, bytes) in seeds("journal") {
         eprintln!("{name}");
         fuzzing::journal(&bytes);
+    }
+}
+
+#[test]
+fn arguments() {
+    for (name, bytes) in seeds("arguments") {
+        eprintln!("{name}");
+        fuzzing::arguments(&bytes);
     }
 }
 
@@ -96,6 +122,9 @@ macro_rules! variants {
         fn variant(error: &FrameError) -> &'static str {
             match error {
                 $(FrameError::$name { .. } => stringify!($name),)*
+                FrameError::Unkeyed | FrameError::WrongKey | FrameError::Forged => {
+                    unreachable!("a decoder knows no key")
+                }
             }
         }
     };

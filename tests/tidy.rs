@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "role", "frame", "conns", "silence", "depth", "limiter",
+        "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
         "network", "rate", "overview", "failures",
     ],
     &[
@@ -27,9 +27,11 @@ const RANKS: &[&[&str]] = &[
         "messages",
         "words",
         "screen",
+        "channel",
     ],
     &[
-        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals", "progress", "report",
+        "head", "worker", "kernels", "serial", "pool", "mailbox", "signals", "keyfile", "progress",
+        "report",
     ],
     &["output", "recorder", "options"],
     &["reactor", "fuzzing"],
@@ -44,8 +46,10 @@ const PURE: &[&str] = &[
     "payload",
     "rng",
     "hash",
+    "key",
     "role",
     "frame",
+    "channel",
     "conns",
     "silence",
     "depth",

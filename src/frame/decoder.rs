@@ -54,6 +54,14 @@ impl Decoder {
         }
     }
 
+    /// The same for a stream whose opening has been taken off and checked.
+    pub fn without_opening(ours: Side, payload_bytes_max: usize) -> Decoder {
+        Decoder {
+            stage: Stage::Greeting,
+            ..Decoder::new(ours, payload_bytes_max)
+        }
+    }
+
     /// Takes the next bytes of the stream. Call [`Frames::next`] until it returns `None`; to stop
     /// earlier loses bytes and is right only if the connection is closed for it.
     pub fn feed<'a>(&'a mut self, bytes: &'a [u8]) -> Frames<'a> {
@@ -216,7 +224,7 @@ impl Frames<'_> {
                 return Ok(None);
             }
             let opening = self.decoder.tail[..HEADER_BYTES].try_into();
-            check_opening(self.decoder.ours, opening.expect("8 bytes"))?;
+            check_opening(self.decoder.ours, false, opening.expect("8 bytes"))?;
             self.decoder.clear();
             self.decoder.stage = Stage::Greeting;
         }

@@ -23,6 +23,12 @@ pub enum FrameError {
     SameSide,
     /// The peer has a key and we have none.
     Keyed,
+    /// We have a key and the peer has none.
+    Unkeyed,
+    /// Both have a key, and the peer does not have ours.
+    WrongKey,
+    /// Something in a keyed session that the peer did not seal like that.
+    Forged,
     /// The first frame is no greeting.
     NotGreeted,
     /// A kind this version does not know.
@@ -66,6 +72,7 @@ impl FrameError {
                 | FrameError::Version { .. }
                 | FrameError::SameSide
                 | FrameError::Keyed
+                | FrameError::Unkeyed
         )
     }
 }
@@ -83,6 +90,9 @@ impl fmt::Display for FrameError {
             ),
             FrameError::SameSide => f.write_str("it plays the same role as this side"),
             FrameError::Keyed => f.write_str("it has a key and this side has none"),
+            FrameError::Unkeyed => f.write_str("this side has a key and it has none"),
+            FrameError::WrongKey => f.write_str("it does not have the key of this side"),
+            FrameError::Forged => f.write_str("what came was not sealed by it, or was changed"),
             FrameError::NotGreeted => f.write_str("its first frame is no greeting"),
             FrameError::UnknownKind(byte) => write!(f, "frame of unknown kind {byte}"),
             FrameError::Direction(kind) => write!(f, "{kind:?} frame from the wrong side"),

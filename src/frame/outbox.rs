@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use super::{Frame, Side, opening};
 use crate::buffer::Buffer;
 
-/// Bytes waiting to be written to one connection. It begins with the opening.
+/// Bytes waiting to be written to one connection.
 #[derive(Debug)]
 pub struct Outbox {
     chunks: VecDeque<Vec<u8>>,
@@ -28,6 +28,14 @@ impl Outbox {
     pub fn new(side: Side) -> Outbox {
         Outbox {
             chunks: VecDeque::from([opening(side).to_vec()]),
+            start: 0,
+        }
+    }
+
+    /// An empty one: the opening goes another way.
+    pub fn without_opening() -> Outbox {
+        Outbox {
+            chunks: VecDeque::from([Vec::new()]),
             start: 0,
         }
     }
@@ -70,15 +78,15 @@ impl Outbox {
         self.pending().is_empty()
     }
 
-    /// Drops the first `count` pending bytes: they have been written.
+    /// Drops the first `count` pending bytes: they have been written. Returns how many they are.
     ///
     /// # Panics
     /// If fewer are pending.
-    pub fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) -> usize {
         assert!(count <= self.pending().len(), "more written than pending");
         self.start += count;
         if !self.is_empty() {
-            return;
+            return count;
         }
         self.start = 0;
         let mut written = self.chunks.pop_front().expect("there is always one");
@@ -89,6 +97,7 @@ impl Outbox {
             written.clear();
             self.chunks.push_back(written);
         }
+        count
     }
 }
 

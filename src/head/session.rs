@@ -10,7 +10,7 @@ use log::{Level, error, info, log, warn};
 
 use super::link::{Session, State};
 use super::{Head, Timer};
-use crate::frame::{Frame, Refusal};
+use crate::frame::{Frame, FrameError, Refusal};
 use crate::kernel::Workload;
 use crate::limits::{BREACHES_MAX, GREETING_TIMEOUT, LOST_AFTER};
 use crate::role::{CloseReason, ConnId, Sink};
@@ -189,6 +189,10 @@ impl<W: Workload> Head<W> {
             CloseReason::Protocol(error) if error.is_permanent() => {
                 self.bar(index, &error.to_string(), now, out);
             }
+            // Or it was about to end just then; that does not happen again and again.
+            CloseReason::Protocol(error @ FrameError::WrongKey) => {
+                self.count_breach(index, &error.to_string(), now, out);
+            }
             _ => self.lose(index, &reason.to_string(), now),
         }
     }
@@ -204,15 +208,19 @@ impl<W: Workload> Head<W> {
     /// The same for what only a broken worker says. One that does nothing else is of no use: its
     /// greetings alone would keep the run alive for ever.
     pub(super) fn breach(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
-        let link = &mut self.links[index as usize];
-        link.breaches += 1;
-        if link.breaches < BREACHES_MAX {
-            return self.hang_up(index, reason, now, out);
-        }
-        if let Some(conn) = link.conn() {
+        if let Some(conn) = self.links[index as usize].conn() {
             out.close(conn);
         }
-        self.bar(index, reason, now, out);
+        self.count_breach(index, reason, now, out);
+    }
+
+    fn count_breach(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
+        let link = &mut self.links[index as usize];
+        link.breaches += 1;
+        match link.breaches < BREACHES_MAX {
+            true => self.leave(index, reason, now),
+            false => self.bar(index, reason, now, out),
+        }
     }
 
     /// The worker's connection is gone, or never came to be: its tasks go elsewhere, and it is

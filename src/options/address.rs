@@ -32,9 +32,15 @@ enum Host {
 }
 
 impl Address {
-    /// The default: this machine only, at the usual port.
+    /// This machine only, at the usual port.
     pub const LOOPBACK: Address = Address {
         host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: PORT_DEFAULT,
+    };
+
+    /// Every address of this machine, at the usual port.
+    pub const ANYWHERE: Address = Address {
+        host: Host::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         port: PORT_DEFAULT,
     };
 

@@ -8,12 +8,14 @@
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use getopts::{Fail, HasArg, Matches, Occur};
 
 use super::Early;
 use crate::frame::PROTOCOL_VERSION;
+use crate::keyfile;
 use crate::limits::{PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX};
 
 /// Where the descriptions of flags begin on a line.
@@ -58,6 +60,13 @@ impl Flag {
         let (default, max) = (PAYLOAD_BYTES_DEFAULT >> 20, PAYLOAD_BYTES_MAX >> 20);
         let about = format!("largest input or output of a task, up to {max}\n(default {default})");
         Flag::new("", "payload-max", "MIB", about)
+    }
+
+    pub fn key_file() -> Flag {
+        let (variable, path) = (keyfile::VARIABLE, keyfile::DEFAULT_PATH);
+        let about =
+            format!("the key that heads and workers share (default:\n${variable}, else {path})");
+        Flag::new("", "key-file", "FILE", about)
     }
 
     pub fn common() -> [Flag; 3] {
@@ -148,7 +157,7 @@ impl Program {
         text
     }
 
-    fn flags(&self) -> impl Iterator<Item = &Flag> + Clone {
+    pub fn flags(&self) -> impl Iterator<Item = &Flag> + Clone {
         self.groups.iter().flat_map(|(_, flags)| flags)
     }
 
@@ -281,6 +290,36 @@ pub(super) fn payload_max_bytes(matches: &Matches) -> Result<usize, String> {
     }
 }
 
+/// The file that a flag names; `instead` is what to do if none was meant.
+pub(super) fn file(
+    matches: &Matches,
+    flag: &str,
+    instead: &str,
+) -> Result<Option<PathBuf>, String> {
+    let Some(typed) = matches.opt_str(flag) else {
+        return Ok(None);
+    };
+    if typed.is_empty() {
+        return Err(format!("--{flag} needs the name of a file"));
+    }
+    // `-o --quiet` is a forgotten name far more often than a file called so.
+    if typed.starts_with('-') {
+        return Err(format!(
+            "--{flag} is {typed:?}; for a file of that name write ./{typed}, {instead}"
+        ));
+    }
+    Ok(Some(typed.into()))
+}
+
+/// The value of `--key-file`.
+pub(super) fn key_file(matches: &Matches) -> Result<Option<PathBuf>, String> {
+    file(
+        matches,
+        "key-file",
+        "for the usual one leave --key-file out",
+    )
+}
+
 /// Digits in groups of three, as they may be typed.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -309,7 +348,7 @@ pub(super) mod tests {
             assert!(line.chars().count() <= 80, "too wide: {line}");
             assert_eq!(line, line.trim_end());
         }
-        assert!(help.lines().count() <= 60, "{help}");
+        assert!(help.lines().count() <= 72, "{help}");
     }
 
     fn program() -> Program {

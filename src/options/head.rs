@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use getopts::Matches;
 
 use super::address::{self, Address};
-use super::cli::{did_you_mean, grouped, payload_max_bytes, seconds, whole};
+use super::cli::{
+    Program, did_you_mean, file, grouped, key_file, payload_max_bytes, seconds, whole,
+};
 use super::{Early, THREADS_MAX, job};
 use crate::format::{Format, Rows};
 use crate::kernels::Job;
@@ -51,6 +53,8 @@ pub struct JournalOptions {
 pub struct HeadOptions {
     /// Who computes.
     pub cluster: Cluster,
+    /// The file with the key to remote workers, if it is not where it usually is.
+    pub key_file: Option<PathBuf>,
     /// What; it knows how its results are written.
     pub job: Job,
     /// Whether to run it serially first.
@@ -89,7 +93,21 @@ impl HeadOptions {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<HeadOptions, Early> {
         let program = flags::program();
         let matches = program.parse(args)?;
-        understand(&matches).map_err(|reason| program.usage(&reason))
+        match keygen(&program, &matches).map_err(|reason| program.usage(&reason))? {
+            Some(path) => Err(Early::Keygen(path)),
+            None => understand(&matches).map_err(|reason| program.usage(&reason)),
+        }
+    }
+}
+
+/// The file for a new key, if that is all that is wanted.
+fn keygen(program: &Program, matches: &Matches) -> Result<Option<PathBuf>, String> {
+    let path = file(matches, "keygen", "for no new key leave --keygen out")?;
+    let mut others = program.flags().filter(|flag| flag.long != "keygen");
+    let is_alone = matches.free.is_empty() && !others.any(|flag| matches.opt_present(flag.long));
+    match path {
+        Some(_) if !is_alone => Err("--keygen FILE stands alone: it runs no job".into()),
+        path => Ok(path),
     }
 }
 
@@ -101,6 +119,7 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
     Ok(HeadOptions {
         job: job::parse(matches, rows)?,
         cluster: cluster(matches)?,
+        key_file: key_file_to_workers(matches)?,
         compare: matches.opt_present("compare") || matches.free.is_empty(),
         give_up: match matches.opt_str("give-up") {
             Some(typed) => seconds("--give-up", &typed)?,
@@ -145,6 +164,15 @@ fn cluster(matches: &Matches) -> Result<Cluster, String> {
     }
 }
 
+fn key_file_to_workers(matches: &Matches) -> Result<Option<PathBuf>, String> {
+    match key_file(matches)? {
+        Some(_) if !matches.opt_present("workers") => {
+            Err("--key-file is for --workers; those inside this process need none".into())
+        }
+        path => Ok(path),
+    }
+}
+
 fn format(matches: &Matches) -> Result<Format, String> {
     let Some(typed) = matches.opt_str("format") else {
         return Ok(Format::default());
@@ -182,23 +210,6 @@ fn timeout(typed: &str) -> Result<Duration, String> {
             grouped(u64::from(u32::MAX / 1000))
         )),
     }
-}
-
-/// The file that a flag names; `instead` is what to do if none was meant.
-fn file(matches: &Matches, flag: &str, instead: &str) -> Result<Option<PathBuf>, String> {
-    let Some(typed) = matches.opt_str(flag) else {
-        return Ok(None);
-    };
-    if typed.is_empty() {
-        return Err(format!("--{flag} needs the name of a file"));
-    }
-    // `-o --quiet` is a forgotten name far more often than a file called so.
-    if typed.starts_with('-') {
-        return Err(format!(
-            "--{flag} is {typed:?}; for a file of that name write ./{typed}, {instead}"
-        ));
-    }
-    Ok(Some(typed.into()))
 }
 
 fn journal(matches: &Matches) -> Result<Option<JournalOptions>, String> {
@@ -259,6 +270,7 @@ pub(super) mod tests {
     fn nothing_typed_is_the_demonstration() {
         let expected = HeadOptions {
             cluster: Cluster::Local(2),
+            key_file: None,
             job: Job::Square(Squares::new(10, 1000, Rows::default())),
             compare: true,
             give_up: Duration::from_secs(60),
@@ -301,6 +313,35 @@ pub(super) mod tests {
             assert_eq!(error(&format!("--local {typed}")), expected);
         }
         assert!(error("--local two").contains("not a whole number"));
+    }
+
+    #[test]
+    fn a_key_file_is_for_workers_elsewhere() {
+        assert_eq!(ok("-w a --key-file k").key_file, Some("k".into()));
+        assert_eq!(ok("-w a").key_file, None);
+        for line in ["--key-file k", "--local 2 --key-file k"] {
+            let reason = error(line);
+            assert!(
+                reason.starts_with("--key-file is for --workers"),
+                "{reason}"
+            );
+        }
+        assert_eq!(
+            error("-w a --key-file="),
+            "--key-file needs the name of a file"
+        );
+        assert!(error("-w a --key-file -q").contains("write ./-q"));
+    }
+
+    #[test]
+    fn a_new_key_is_made_and_nothing_else() {
+        let early = HeadOptions::parse(split("--keygen k")).unwrap_err();
+        assert_eq!(early, Early::Keygen("k".into()));
+        for line in ["--keygen k square", "-w a --keygen k", "--keygen k -q"] {
+            assert_eq!(error(line), "--keygen FILE stands alone: it runs no job");
+        }
+        assert_eq!(error("--keygen="), "--keygen needs the name of a file");
+        assert_eq!(error("--keygen"), "--keygen needs its FILE");
     }
 
     #[test]

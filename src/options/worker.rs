@@ -5,11 +5,12 @@
 //! Invariant: a worker that others can reach is one that somebody asked for in so many words.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use getopts::Matches;
 
-use super::cli::{Flag, Program, grouped, payload_max_bytes, seconds, whole};
+use super::cli::{Flag, Program, grouped, key_file, payload_max_bytes, seconds, whole};
 use super::{Address, Early, THREADS_MAX, size};
 use crate::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
@@ -22,8 +23,12 @@ use crate::time::Duration;
 /// What `worker` was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Where it listens; port 0 lets the system choose.
-    pub listen: Address,
+    /// Where it is to listen, if that was said; see [`WorkerOptions::address`].
+    pub listen: Option<Address>,
+    /// The file with the key, if it is not where it usually is.
+    pub key_file: Option<PathBuf>,
+    /// Whether to go without a key wherever it listens; not with `key_file`.
+    pub is_insecure: bool,
     /// Who may connect; everyone if there are none.
     pub allow: Vec<Network>,
     /// Pool threads; at least 1.
@@ -46,6 +51,27 @@ impl WorkerOptions {
         let matches = program.parse(args)?;
         understand(&matches).map_err(|reason| program.usage(&reason))
     }
+
+    /// Where it listens, now that it is known whether there is a key; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// If others could use it without a key and nobody has said that they may.
+    pub fn address(&self, has_key: bool) -> Result<Address, String> {
+        let default = match has_key {
+            true => Address::ANYWHERE,
+            false => Address::LOOPBACK,
+        };
+        let address = self.listen.clone().unwrap_or(default);
+        if has_key || self.is_insecure || address.is_loopback() {
+            return Ok(address);
+        }
+        Err(format!(
+            "listening on {address} would let everyone who reaches it use this machine, as there is \
+             no key; head --keygen FILE makes one for --key-file; add --insecure if only friends \
+             reach it, or listen on {}",
+            Address::LOOPBACK
+        ))
+    }
 }
 
 fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
@@ -54,8 +80,22 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
             "there is {extra:?}, and worker takes options only; jobs are named at the head"
         ));
     }
+    let key_file = key_file(matches)?;
+    let is_insecure = matches.opt_present("insecure");
+    if key_file.is_some() && is_insecure {
+        return Err("--insecure is for a worker without a key, and --key-file names one".into());
+    }
     Ok(WorkerOptions {
-        listen: listen(matches)?,
+        listen: match matches.opt_str("listen") {
+            Some(typed) => Some(
+                typed
+                    .parse()
+                    .map_err(|reason| format!("--listen: {reason}"))?,
+            ),
+            None => None,
+        },
+        key_file,
+        is_insecure,
         allow: allow(matches)?,
         slots: match matches.opt_str("slots") {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
@@ -68,23 +108,6 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
         payload_max_bytes: payload_max_bytes(matches)?,
         quiet: matches.opt_present("quiet"),
     })
-}
-
-fn listen(matches: &Matches) -> Result<Address, String> {
-    let address = match matches.opt_str("listen") {
-        Some(typed) => typed
-            .parse()
-            .map_err(|reason| format!("--listen: {reason}"))?,
-        None => Address::LOOPBACK,
-    };
-    if address.is_loopback() || matches.opt_present("insecure") {
-        return Ok(address);
-    }
-    Err(format!(
-        "listening on {address} would let everyone who reaches it use this machine, as there is no \
-         key; add --insecure if only friends reach it, or listen on {}",
-        Address::LOOPBACK
-    ))
 }
 
 fn allow(matches: &Matches) -> Result<Vec<Network>, String> {
@@ -107,15 +130,18 @@ fn program() -> Program {
             "listen",
             "HOST[:PORT]",
             format!(
-                "default {}; port {PORT_DEFAULT} if none is\nnamed, port 0 for any that is free",
+                "default {} with a key, else\n{}; port {PORT_DEFAULT} if none is\n\
+                 named, port 0 for any that is free",
+                Address::ANYWHERE,
                 Address::LOOPBACK
             ),
         ),
+        Flag::key_file(),
         Flag::new(
             "",
             "insecure",
             "",
-            "listen where other machines reach it, although\nthere is no key",
+            "without a key, whoever reaches the port",
         ),
         Flag::new(
             "",
@@ -164,7 +190,7 @@ fn after() -> String {
         "\
 Examples:
   worker
-  worker --listen 10.0.0.11 --insecure --allow 10.0.0.10
+  worker --listen 10.0.0.11 --key-file key --allow 10.0.0.10
   worker -l 127.0.0.1:0 -s 1
 
 Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
@@ -211,7 +237,9 @@ mod tests {
     #[test]
     fn nothing_typed_is_this_machine_only() {
         let expected = WorkerOptions {
-            listen: Address::LOOPBACK,
+            listen: None,
+            key_file: None,
+            is_insecure: false,
             allow: Vec::new(),
             slots: slots_default(),
             grace: GRACE_DEFAULT,
@@ -219,30 +247,53 @@ mod tests {
             quiet: false,
         };
         assert_eq!(ok(""), expected);
+        assert_eq!(expected.address(false), Ok(Address::LOOPBACK));
         assert!((1..=1024).contains(&expected.slots));
     }
 
     #[test]
-    fn listen_and_insecure() {
-        for (line, listen) in [
-            ("-l 127.0.0.1:0", "127.0.0.1:0"),
-            ("--listen localhost", "localhost:5000"),
-            ("-l::1", "[::1]:5000"),
-            ("--insecure", "127.0.0.1:5000"),
-            ("--insecure -l 0.0.0.0:81", "0.0.0.0:81"),
-            ("-l worker-1 --insecure", "worker-1:5000"),
+    fn others_reach_a_worker_with_a_key_or_by_insecure() {
+        for (line, without_key, with_key) in [
+            ("", Some("127.0.0.1:5000"), Some("0.0.0.0:5000")),
+            ("-l 127.0.0.1:0", Some("127.0.0.1:0"), Some("127.0.0.1:0")),
+            (
+                "--listen localhost",
+                Some("localhost:5000"),
+                Some("localhost:5000"),
+            ),
+            ("-l::1", Some("[::1]:5000"), Some("[::1]:5000")),
+            ("-l 0.0.0.0", None, Some("0.0.0.0:5000")),
+            ("-l ::", None, Some("[::]:5000")),
+            ("-l 10.0.0.11:81", None, Some("10.0.0.11:81")),
+            ("-l worker-1 --key-file k", None, Some("worker-1:5000")),
+            ("--insecure", Some("127.0.0.1:5000"), None),
+            ("--insecure -l 0.0.0.0:81", Some("0.0.0.0:81"), None),
         ] {
-            assert_eq!(ok(line).listen.to_string(), listen);
+            let options = ok(line);
+            let printed = |has_key| options.address(has_key).map(|at| at.to_string()).ok();
+            assert_eq!(printed(false).as_deref(), without_key, "{line}");
+            if !options.is_insecure {
+                assert_eq!(printed(true).as_deref(), with_key, "{line}");
+            }
         }
-        for line in ["-l 0.0.0.0", "-l 10.0.0.11:81", "-l ::", "-l worker-1"] {
-            let reason = error(line);
-            assert!(
-                reason.contains("there is no key; add --insecure"),
-                "{reason}"
-            );
-        }
+        let reason = ok("-l 0.0.0.0").address(false).unwrap_err();
+        assert!(
+            reason.contains("there is no key; head --keygen"),
+            "{reason}"
+        );
         assert!(error("-l 10.0.0.256").starts_with("--listen: \"10.0.0.256\" is no IPv4"));
         assert!(error("-l w:x --insecure").contains("ports are numbers"));
+    }
+
+    #[test]
+    fn a_key_file_and_insecure_exclude_each_other() {
+        assert_eq!(ok("--key-file k").key_file, Some("k".into()));
+        assert_eq!(
+            error("--insecure --key-file k"),
+            "--insecure is for a worker without a key, and --key-file names one"
+        );
+        assert_eq!(error("--key-file="), "--key-file needs the name of a file");
+        assert!(error("--key-file --insecure").contains("write ./--insecure"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One socket with its buffers.
 //!
-//! What it is: a stream, what is known of its readiness, and the codec of its two directions. What it
-//! is not: a decision; when to read, write or close is the reactor's.
+//! What it is: a stream, what is known of its readiness, the codec of its two directions, and with a
+//! key the channel between. What it is not: a decision; when to read, write or close is the reactor's.
 //!
 //! Invariants: readiness is learnt from events and unlearnt by `WouldBlock`, or by a read that
 //! leaves room; only `read` and `write` say the truth about a close.
@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
+use crate::channel::Channel;
 use crate::frame::{Decoder, HEADER_BYTES, Outbox, Side};
 use crate::role::{CloseReason, ConnId};
 use crate::time::Time;
@@ -31,6 +32,8 @@ pub(super) struct Connection {
     pub in_read_list: bool,
     /// On the list of connections to write to.
     pub in_write_list: bool,
+    /// If this side has a key.
+    pub channel: Option<Box<Channel>>,
     /// Taken out while its frames are lent to the role.
     pub decoder: Option<Decoder>,
     pub outbox: Outbox,
@@ -87,7 +90,20 @@ impl Connection {
         stage: Stage,
         side: Side,
         payload_bytes_max: usize,
+        channel: Option<Channel>,
     ) -> Connection {
+        let (decoder, outbox, opening_bytes) = match channel {
+            None => (
+                Decoder::new(side, payload_bytes_max),
+                Outbox::new(side),
+                HEADER_BYTES,
+            ),
+            Some(_) => (
+                Decoder::without_opening(side, payload_bytes_max),
+                Outbox::without_opening(),
+                0,
+            ),
+        };
         Connection {
             generation,
             stream,
@@ -97,10 +113,11 @@ impl Connection {
             writable: false,
             in_read_list: false,
             in_write_list: false,
-            decoder: Some(Decoder::new(side, payload_bytes_max)),
-            outbox: Outbox::new(side),
+            channel: channel.map(Box::new),
+            decoder: Some(decoder),
+            outbox,
             gained_bytes: 0,
-            opening_bytes: HEADER_BYTES,
+            opening_bytes,
         }
     }
 
@@ -120,10 +137,38 @@ impl Connection {
         (self.decoder.as_ref()).is_none_or(Decoder::is_greeted)
     }
 
+    /// Bytes held of what has only come in part.
+    pub fn partial_bytes(&self) -> usize {
+        let sealed = self.channel.as_ref().map_or(0, |c| c.partial_bytes());
+        let decoder = self.decoder.as_ref();
+        sealed + decoder.map_or(0, Decoder::partial_bytes)
+    }
+
+    /// Whether something can be written, if the socket takes it.
+    pub fn has_pending(&self) -> bool {
+        match &self.channel {
+            None => !self.outbox.is_empty(),
+            Some(channel) => channel.has_pending(&self.outbox),
+        }
+    }
+
+    /// Whether all was written.
+    pub fn is_done(&self) -> bool {
+        self.outbox.is_empty() && !self.has_pending()
+    }
+
+    /// Why it has ended; a handshake that was cut short says more than the end itself.
+    pub fn explain(&self, reason: CloseReason) -> CloseReason {
+        match &self.channel {
+            None => reason,
+            Some(channel) => channel.explain(reason),
+        }
+    }
+
     /// One `read`, straight into the decoder if it has room for much, else into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
-        let decoder = match self.stage {
-            Stage::Open => self.decoder.as_mut(),
+        let decoder = match (&self.stage, &self.channel) {
+            (Stage::Open, None) => self.decoder.as_mut(),
             _ => None,
         };
         let (place, target) = match decoder.and_then(Decoder::room) {
@@ -159,12 +204,18 @@ impl Connection {
     /// Why nothing can be written ever again.
     pub fn write(&mut self) -> Result<usize, CloseReason> {
         let mut written = 0;
-        while self.writable && !self.outbox.is_empty() {
-            match self.stream.write(self.outbox.pending()) {
+        while self.writable && self.has_pending() {
+            let pending = match &mut self.channel {
+                None => self.outbox.pending(),
+                Some(channel) => channel.pending(&mut self.outbox),
+            };
+            match self.stream.write(pending) {
                 Ok(0) => return Err(CloseReason::Broken("the socket takes no bytes".into())),
                 Ok(count) => {
-                    self.outbox.consume(count);
-                    written += count;
+                    written += match &mut self.channel {
+                        None => self.outbox.consume(count),
+                        Some(channel) => channel.consume(count),
+                    }
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}

@@ -16,8 +16,10 @@ mod dialing;
 mod helpers;
 mod lookup;
 mod outlet;
+mod reading;
 mod watching;
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,10 +28,11 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
+use crate::channel::{Channel, PLAIN_BYTES_MAX};
 use crate::frame::Side;
+use crate::key::Keys;
 use crate::limits::{
-    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, PROGRESS_BYTES, PROGRESS_TIMEOUT,
-    READ_BUDGET_BYTES, READ_BUFFER_BYTES, STOPPED_AFTER,
+    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STOPPED_AFTER,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -39,7 +42,7 @@ use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
 use crate::time::{Duration, Time, Timers};
 use accepting::Listener;
-use connection::{Connection, Place, ReadResult, Stage};
+use connection::{Connection, Stage};
 use lookup::Lookups;
 pub use lookup::Target;
 use outlet::{Notes, Outlet};
@@ -57,6 +60,8 @@ pub struct Reactor {
     start: Instant,
     side: Side,
     payload_bytes_max: usize,
+    /// With some every connection is a keyed one, and has a secret of its own from the file.
+    keys: Option<(Keys, File)>,
     conns: Slab<Connection>,
     generation: u32,
     listener: Option<Listener>,
@@ -79,6 +84,8 @@ pub struct Reactor {
     /// The next turn has work already.
     is_busy: bool,
     read_buffer: Box<[u8]>,
+    /// Where records are opened.
+    plain_buffer: Box<[u8]>,
     reports: Reports,
     notices: Vec<Notice>,
 }
@@ -116,6 +123,7 @@ impl Reactor {
             start: Instant::now(),
             side,
             payload_bytes_max,
+            keys: None,
             conns: Slab::new(),
             generation: 0,
             listener: None,
@@ -133,9 +141,22 @@ impl Reactor {
             doomed: Vec::new(),
             is_busy: false,
             read_buffer: vec![0; READ_BUFFER_BYTES].into(),
+            plain_buffer: Box::default(),
             reports: Reports::default(),
             notices: Vec::new(),
         })
+    }
+
+    /// Has every connection from now on be sealed with the first of these keys if it is dialled, and
+    /// with any of them if it is accepted.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn set_keys(&mut self, keys: Keys) -> io::Result<()> {
+        // Opened once: no descriptor may be left when a connection needs some.
+        self.keys = Some((keys, File::open("/dev/random")?));
+        self.plain_buffer = vec![0; PLAIN_BYTES_MAX].into();
+        Ok(())
     }
 
     /// Says what the role's dials mean: indices into `targets`.
@@ -274,7 +295,15 @@ impl Reactor {
     fn register(&mut self, stream: TcpStream, stage: Stage) -> io::Result<usize> {
         self.generation = self.generation.wrapping_add(1);
         let (side, limit) = (self.side, self.payload_bytes_max);
-        let connection = Connection::new(stream, self.generation, stage, side, limit);
+        let channel = match &mut self.keys {
+            None => None,
+            Some((keys, random)) => {
+                let mut secret = [0; 32];
+                random.read_exact(&mut secret)?;
+                Some(Channel::new(side, keys, secret))
+            }
+        };
+        let connection = Connection::new(stream, self.generation, stage, side, limit, channel);
         let slot = self.conns.insert(connection);
         let registered = self.poll.registry().register(
             &mut self.conns[slot].stream,
@@ -301,126 +330,6 @@ impl Reactor {
             self.notes.write_list.push(slot);
         }
         role.handle(Event::Opened { conn, dial, peer }, now, &mut self.outlet());
-    }
-
-    /// Reads from every readable connection, each within its budget; what is left is for the next
-    /// turn.
-    fn read(&mut self, role: &mut impl Role, now: Time) {
-        let mut list = std::mem::take(&mut self.read_list);
-        list.retain(|&slot| {
-            let goes_on = self.read_one(slot, role, now);
-            if let Some(connection) = self.conns.get_mut(slot) {
-                connection.in_read_list = goes_on;
-            }
-            goes_on
-        });
-        // `read_one` adds nothing to the list.
-        self.read_list = list;
-    }
-
-    /// Reads from one connection; true if there may be more.
-    fn read_one(&mut self, slot: usize, role: &mut impl Role, now: Time) -> bool {
-        let mut budget = READ_BUDGET_BYTES;
-        let mut is_first = true;
-        while budget > 0 {
-            let Some(connection) = self.conns.get_mut(slot) else {
-                return false;
-            };
-            if !connection.readable {
-                return false;
-            }
-            match connection.stage {
-                Stage::Open | Stage::Closing { .. } => {}
-                Stage::Connecting { .. } | Stage::Doomed => return false,
-            }
-            match connection.read(&mut self.read_buffer) {
-                ReadResult::Bytes(place, count) => {
-                    budget = budget.saturating_sub(count);
-                    self.decode(slot, place, count, is_first, role, now);
-                    is_first = false;
-                }
-                ReadResult::Empty => return false,
-                ReadResult::End(reason) => {
-                    self.doom(slot, Some(reason));
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Hands the `count` bytes just read to the role, frame by frame. What a closing connection still
-    /// sends is read and dropped.
-    fn decode(
-        &mut self,
-        slot: usize,
-        place: Place,
-        count: usize,
-        is_first: bool,
-        role: &mut impl Role,
-        now: Time,
-    ) {
-        let connection = &mut self.conns[slot];
-        if !connection.is_open() {
-            return;
-        }
-        let conn = connection.id(slot);
-        let mut decoder = connection.decoder.take().expect("it is back between reads");
-        let mut outlet = Outlet {
-            conns: &mut self.conns,
-            notes: &mut self.notes,
-            output: self.output.as_ref(),
-        };
-        if is_first {
-            role.handle(Event::Heard { conn }, now, &mut outlet);
-        }
-        let mut error = None;
-        let mut has_frame = false;
-        let mut frames = match place {
-            Place::Buffer => decoder.feed(&self.read_buffer[..count]),
-            Place::Room => decoder.advance(count),
-        };
-        while outlet.conns[slot].is_open() {
-            match frames.next() {
-                Some(Ok(frame)) => {
-                    has_frame = true;
-                    let frame = &frame;
-                    role.handle(Event::Frame { conn, frame }, now, &mut outlet);
-                }
-                Some(Err(frame_error)) => {
-                    error = Some(CloseReason::Protocol(frame_error));
-                    break;
-                }
-                None => break,
-            }
-        }
-        let is_partial = decoder.partial_bytes() > 0;
-        let connection = &mut self.conns[slot];
-        connection.decoder = Some(decoder);
-        connection.gained_bytes += count;
-        let progress = Deadline::Progress(conn);
-        if has_frame || !is_partial {
-            self.timers.cancel(progress);
-        }
-        if error.is_some() {
-            self.doom(slot, error);
-        } else if is_partial && self.timers.set_if_new(progress, now + PROGRESS_TIMEOUT) {
-            self.conns[slot].gained_bytes = 0;
-        }
-    }
-
-    /// Judges a frame that has been incomplete for long. One that gained nothing at all is a silent
-    /// peer's, and silence is the role's to judge.
-    fn check_progress(&mut self, conn: ConnId, now: Time) {
-        let slot = conn.slot as usize;
-        let gained_bytes = std::mem::take(&mut self.conns[slot].gained_bytes);
-        if (1..PROGRESS_BYTES).contains(&gained_bytes) {
-            let reason = "it dribbles a frame instead of sending it".to_owned();
-            self.doom(slot, Some(CloseReason::Broken(reason)));
-        } else {
-            let next = now + PROGRESS_TIMEOUT;
-            self.timers.set(Deadline::Progress(conn), next);
-        }
     }
 
     fn take_signals(&mut self, role: &mut impl Role, now: Time) {
@@ -500,11 +409,12 @@ impl Reactor {
     fn close_if_asked(&mut self, conn: ConnId, role: &mut impl Role, now: Time) {
         let slot = conn.slot as usize;
         let connection = &mut self.conns[slot];
+        let is_done = connection.is_done();
         let Stage::Closing { is_told, is_shut } = &mut connection.stage else {
             return;
         };
         let was_told = std::mem::replace(is_told, true);
-        if !*is_shut && connection.outbox.is_empty() {
+        if !*is_shut && is_done {
             *is_shut = true;
             // If it fails the connection is broken, which the next read will tell.
             let _ = connection.stream.shutdown(std::net::Shutdown::Write);
@@ -526,7 +436,13 @@ impl Reactor {
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,
-            Stage::Open => reason,
+            Stage::Open => {
+                if let Some(CloseReason::Protocol(_)) = &reason {
+                    // What has yet to go may tell the other side, too, what does not fit.
+                    let _ = connection.write();
+                }
+                reason.map(|reason| connection.explain(reason))
+            }
             Stage::Closing { is_told, .. } => (!is_told).then_some(CloseReason::Asked),
         };
         self.doomed.push((slot, reason));

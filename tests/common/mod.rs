@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use teamster::frame::Side;
 use teamster::kernel::Kernels;
+use teamster::keyfile::VARIABLE;
 use teamster::reactor::Reactor;
 use teamster::worker::{Worker as RoleWorker, WorkerConfig};
 
@@ -253,7 +254,8 @@ pub fn worker(args: &str) -> Command {
 
 fn program(path: &str, args: &str) -> Command {
     let mut command = Command::new(path);
-    command.args(args.split_whitespace()).env_remove("RUST_LOG");
+    command.args(args.split_whitespace());
+    command.env_remove("RUST_LOG").env_remove(VARIABLE);
     command
 }
 

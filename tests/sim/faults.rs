@@ -49,6 +49,8 @@ pub enum Kind {
     Cancel,
     /// The head dies, and another goes on with its journal.
     HeadCrash,
+    /// A byte of a keyed session changes on its way.
+    Garble,
     /// A task kills the worker that runs it.
     Poison,
     /// The head is told to end.
@@ -58,7 +60,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Crash,
         Kind::Mute,
         Kind::MuteHead,
@@ -76,12 +78,13 @@ impl Kind {
         Kind::Hang,
         Kind::Cancel,
         Kind::HeadCrash,
+        Kind::Garble,
         Kind::Poison,
         Kind::Interrupt,
         Kind::Gone,
     ];
 
-    /// Those that strike again and again; the others have their place in the plan.
+    /// Those that strike again and again in any run; the others have their place in the plan.
     pub const RECURRING: usize = 17;
 
     pub const NAMES: [&str; Kind::ALL.len()] = [
@@ -102,6 +105,7 @@ impl Kind {
         "hang",
         "cancel",
         "head-crash",
+        "garble",
         "poison",
         "interrupt",
         "gone",
@@ -161,6 +165,7 @@ impl Run {
             // Counted where each attempt is cancelled.
             Kind::Cancel => self.world.weather[node].cancelling = self.until(100_000, 60_000_000),
             Kind::HeadCrash => self.crash_head(),
+            Kind::Garble => self.garble(node),
             Kind::Slow if now < world.weather[node].slow => {}
             Kind::Slow => {
                 let until = self.until(1_000, 60_000_000);
@@ -366,6 +371,19 @@ impl Run {
             self.count(Kind::HalfOpen, node);
             self.world.touch(node);
             self.world.deaden(cable);
+        }
+    }
+
+    /// Where the handshake is over: before, the head would take it for another key.
+    fn garble(&mut self, node: usize) {
+        if self.head.role.credit(node as u32 - 1).is_none() {
+            return;
+        }
+        if let Some(&cable) = self.world.cables_to(node).last() {
+            self.count(Kind::Garble, node);
+            self.world.touch(node);
+            let end = self.world.rng.below(2) as usize;
+            self.world.garble(cable, end);
         }
     }
 

@@ -6,7 +6,9 @@
 //! Invariant: a turn is events, then deadlines, then the flush, all at one `now`; of a connection the
 //! role hears `Opened`, then any number of `Sent`, `Heard`, `Frame` in their order, then one `Closed`.
 
-use teamster::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES};
+use teamster::channel::Channel;
+use teamster::frame::{FIXED_BYTES_MAX, Frame, FrameError, Frames, HEADER_BYTES};
+use teamster::limits::PROGRESS_TIMEOUT;
 use teamster::role::{CloseReason, ConnId, Event, Role};
 
 use crate::oracle;
@@ -61,7 +63,8 @@ impl<R: Role> Node<R> {
             self.rim.dialing.retain(|&other| Some(other) != dial);
             match news {
                 News::Opened { cable, dial } => {
-                    let conn = self.rim.open(cable);
+                    let channel = world.channel(self.rim.side);
+                    let conn = self.rim.open(cable, channel);
                     let peer = "peer";
                     let end = end_of(self.rim.side);
                     if end == 0 {
@@ -99,7 +102,7 @@ impl<R: Role> Node<R> {
             return self.close(id, CloseReason::Asked, world);
         }
         if conn.closing.is_some() {
-            return;
+            return self.rim.shake_on(slot, world);
         }
         let sent = std::mem::take(&mut conn.sent);
         if sent > 0 {
@@ -126,6 +129,8 @@ impl<R: Role> Node<R> {
             self.close(id, reason, world);
         } else if world.cables[cable].pipes[end].is_readable(now) {
             self.rim.wake(now, world);
+        } else {
+            self.check_progress(id, cable, world);
         }
     }
 
@@ -150,38 +155,98 @@ impl<R: Role> Node<R> {
         let mut decoder = conn.decoder.take().expect("it is here between reads");
         let is_cut = world.rng.chance(world.plan.cut_percent);
         let mut rest = &bytes[..];
+        let mut plain = std::mem::take(&mut world.plain);
+        let mut frames = 0;
         while !rest.is_empty() && self.rim.live(id).is_some() {
             let count = match is_cut {
                 true => 1 + world.rng.below(rest.len().min(200) as u64) as usize,
                 false => rest.len(),
             };
-            let (piece, after) = rest.split_at(count);
+            let (mut piece, after) = rest.split_at(count);
             rest = after;
-            let mut frames = decoder.feed(piece);
-            while let Some(frame) = frames.next() {
-                let frame = match frame {
-                    Ok(frame) => frame,
-                    Err(error) => crate::trace::fail("right-bytes", &format!("{id}: {error}")),
+            while !piece.is_empty()
+                && let Some(conn) = self.rim.live(id)
+            {
+                let opened = match &mut conn.channel {
+                    None => Ok(std::mem::take(&mut piece)),
+                    Some(channel) => {
+                        let opened = channel.open(&mut piece, &mut plain);
+                        opened.map(|count| &plain[..count])
+                    }
                 };
-                world.ledger.hears(self.rim.side, cable, &frame);
-                let (kind, ..) = label(&frame);
-                let event = Event::Frame {
-                    conn: id,
-                    frame: &frame,
-                };
-                self.tell(kind, id, event, world);
-                // All are honest here: no frame is a reason to end a session, but that of a worker
-                // that is about to end.
-                let is_live = self.rim.live(id).is_some() || kind == "Refuse";
-                oracle!("no-refusal", is_live, "{id} is closed for a {kind}");
+                let heard =
+                    opened.and_then(|bytes| self.hear(id, cable, decoder.feed(bytes), world));
+                match heard {
+                    Ok(count) => frames += count,
+                    Err(error) => {
+                        let is_garbled = world.cables[cable].is_garbled;
+                        oracle!("right-bytes", is_garbled, "{id}: {error}");
+                        world.plain = plain;
+                        world.detach(cable, end_of(self.rim.side), CloseReason::Peer);
+                        return self.close(id, CloseReason::Protocol(error), world);
+                    }
+                }
             }
         }
+        world.plain = plain;
         let limit = world.plan.tasks.payload_bytes_max + FIXED_BYTES_MAX + HEADER_BYTES;
         let partial = decoder.partial_bytes();
         oracle!("bounds", partial <= limit, "{partial} bytes of one frame");
         if let Some(conn) = self.rim.live(id) {
+            let sealed = conn.channel.as_ref().map_or(0, Channel::partial_bytes);
+            if frames > 0 || partial + sealed == 0 {
+                conn.partial_since = None;
+            }
+            if partial + sealed > 0 {
+                conn.partial_since.get_or_insert(world.now);
+            }
             conn.decoder = Some(decoder);
         }
+    }
+
+    /// Tells the role of frames; returns how many they were.
+    fn hear(
+        &mut self,
+        id: ConnId,
+        cable: usize,
+        mut frames: Frames<'_>,
+        world: &mut World,
+    ) -> Result<usize, FrameError> {
+        let mut count = 0;
+        while let Some(frame) = frames.next() {
+            let frame = frame?;
+            count += 1;
+            world.ledger.hears(self.rim.side, cable, &frame);
+            let (kind, ..) = label(&frame);
+            let event = Event::Frame {
+                conn: id,
+                frame: &frame,
+            };
+            self.tell(kind, id, event, world);
+            // All are honest here: no frame is a reason to end a session, but that of a worker
+            // that is about to end.
+            let is_live = self.rim.live(id).is_some() || kind == "Refuse";
+            oracle!("no-refusal", is_live, "{id} is closed for a {kind}");
+        }
+        Ok(count)
+    }
+
+    /// Ends a connection on which a changed length has the rest of a record awaited for too long.
+    fn check_progress(&mut self, id: ConnId, cable: usize, world: &mut World) {
+        let conn = self.rim.live(id).expect("the caller has it");
+        let Some(since) = conn
+            .partial_since
+            .filter(|_| world.cables[cable].is_garbled)
+        else {
+            return;
+        };
+        let until = since + PROGRESS_TIMEOUT;
+        if world.now < until {
+            return self.rim.wake(until, world);
+        }
+        world.detach(cable, end_of(self.rim.side), CloseReason::Peer);
+        let reason = CloseReason::Broken("it dribbles a frame".into());
+        self.close(id, reason, world);
     }
 
     fn tell_finished(&mut self, world: &mut World) {

@@ -20,6 +20,8 @@ pub struct Pipe {
     /// The last arrival: nothing overtakes.
     last: Time,
     end: Option<(Time, CloseReason)>,
+    /// A byte of what is written next changes, this says which and how.
+    pub garble: Option<u64>,
     /// The writer found it full and wants to be told of space.
     pub blocked: bool,
 }
@@ -33,6 +35,7 @@ impl Pipe {
             capacity,
             last: Time::ZERO,
             end: None,
+            garble: None,
             blocked: false,
         }
     }
@@ -44,7 +47,12 @@ impl Pipe {
     /// Takes bytes that arrive at `at`, or after those before them; says when.
     pub fn write(&mut self, bytes: &[u8], at: Time) -> Time {
         assert!(bytes.len() <= self.space(), "a pipe has a bound");
+        let start = self.bytes.len();
         self.bytes.extend(bytes);
+        if let Some(which) = self.garble.take() {
+            let at = start + (which >> 3) as usize % bytes.len();
+            self.bytes[at] ^= 1 << (which & 7);
+        }
         self.last = self.last.max(at);
         self.chunks.push_back((self.last, bytes.len()));
         self.last

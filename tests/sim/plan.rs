@@ -6,6 +6,7 @@
 //!
 //! Invariant: a plan is a function of its seed.
 
+use teamster::channel;
 use teamster::limits::{
     BACKOFF_MAX, CLOSE_AFTER, DIAL_TIMEOUT, GREETING_TIMEOUT, LOST_AFTER, PING_AFTER, STOP_GRACE,
 };
@@ -74,6 +75,8 @@ pub struct Plan {
     pub duplicates: bool,
     /// How long a worker that is told to end lets its kernels run.
     pub grace: Duration,
+    /// Every session is a keyed one.
+    pub is_keyed: bool,
     pub kinds: Vec<Kind>,
     /// Tasks that kill the worker that runs them.
     pub poison: Vec<u64>,
@@ -99,7 +102,8 @@ impl Plan {
         let latency_us = logarithmic(rng, 20, 30_000);
         let work_us = 10_000 + 10 * latency_us + tasks.count * run_us / (2 * workers as u64);
         let is_journalled = rng.chance(55);
-        let kinds = draw_kinds(rng, is_journalled);
+        let is_keyed = channel::IS_AVAILABLE && rng.chance(25);
+        let kinds = draw_kinds(rng, is_journalled, is_keyed);
         let calm_us = match rng.below(2) {
             0 => work_us / 2 + rng.below(2 * work_us),
             _ => 10_000_000 + rng.below(150_000_000),
@@ -148,6 +152,7 @@ impl Plan {
             cut_percent: rng.below(60),
             stops_early: rng.chance(50),
             duplicates: rng.chance(70),
+            is_keyed,
             kinds,
             fault_gap_us: work_us / (1 + rng.below(8)),
             calm: Time::from_micros(calm_us),
@@ -229,8 +234,8 @@ impl Plan {
 }
 
 /// Each half of the kinds, or to see one clearly only a few, or none. Only a head with a journal
-/// survives its death.
-fn draw_kinds(rng: &mut SplitMix64, is_journalled: bool) -> Vec<Kind> {
+/// survives its death, and only a keyed session notices a changed byte.
+fn draw_kinds(rng: &mut SplitMix64, is_journalled: bool, is_keyed: bool) -> Vec<Kind> {
     let all = &Kind::ALL[..Kind::RECURRING];
     let mut kinds = match rng.below(10) {
         0 => Vec::new(),
@@ -248,6 +253,9 @@ fn draw_kinds(rng: &mut SplitMix64, is_journalled: bool) -> Vec<Kind> {
         _ => all.iter().copied().filter(|_| rng.chance(50)).collect(),
     };
     kinds.retain(|kind| is_journalled || *kind != Kind::HeadCrash);
+    if is_keyed && rng.chance(60) {
+        kinds.extend([Kind::Garble; 3]);
+    }
     let rare = RARE.into_iter().filter(|kind| kinds.contains(kind));
     kinds.extend(rare.collect::<Vec<_>>());
     kinds

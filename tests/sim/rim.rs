@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use teamster::channel::{Channel, PLAIN_BYTES_MAX};
 use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
 use teamster::kernel::Kernel;
 use teamster::limits::OUTBOX_BYTES_MAX;
@@ -43,12 +44,16 @@ pub enum News {
 pub struct Conn {
     pub id: ConnId,
     pub cable: usize,
+    /// In a keyed run.
+    pub channel: Option<Channel>,
     pub decoder: Option<Decoder>,
     pub outbox: Outbox,
     /// Bytes of the opening that are still in the outbox: the role does not hear of them.
     opening_left: usize,
     /// Written since the role was last told.
     pub sent: usize,
+    /// Since when something has come in part, and no frame.
+    pub partial_since: Option<Time>,
     /// The role asked for its end.
     pub closing: Option<Time>,
     /// It is over and the role is to be told.
@@ -87,6 +92,34 @@ pub struct Rim {
     pub answered: u64,
     /// Turns that a deadline caused and in which nothing happened.
     pub idle_turns: u64,
+}
+
+impl Conn {
+    /// Writes what the world takes.
+    fn write(&mut self, end: usize, world: &mut World) {
+        loop {
+            let pending = match &mut self.channel {
+                None => self.outbox.pending(),
+                Some(channel) => channel.pending(&mut self.outbox),
+            };
+            let count = world.write(self.cable, end, pending);
+            if count == 0 {
+                return;
+            }
+            let sent = match &mut self.channel {
+                None => self.outbox.consume(count),
+                Some(channel) => channel.consume(count),
+            };
+            let opening = sent.min(self.opening_left);
+            self.opening_left -= opening;
+            self.sent += sent - opening;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let is_sealed = |channel: &Channel| channel.has_pending(&self.outbox);
+        self.outbox.is_empty() && !self.channel.as_ref().is_some_and(is_sealed)
+    }
 }
 
 impl Rim {
@@ -138,7 +171,7 @@ impl Rim {
     }
 
     /// Gives a connection the lowest free slot, as a slab does, and a generation of its own.
-    pub fn open(&mut self, cable: usize) -> ConnId {
+    pub fn open(&mut self, cable: usize, channel: Option<Channel>) -> ConnId {
         let free = self.conns.iter().position(Option::is_none);
         let slot = free.unwrap_or_else(|| {
             self.conns.push(None);
@@ -150,13 +183,24 @@ impl Rim {
             slot: slot as u32,
             generation: self.generations[slot],
         };
+        let (side, limit) = (self.side, self.payload_bytes_max);
+        let (decoder, outbox, opening_left) = match channel {
+            None => (Decoder::new(side, limit), Outbox::new(side), HEADER_BYTES),
+            Some(_) => (
+                Decoder::without_opening(side, limit),
+                Outbox::without_opening(),
+                0,
+            ),
+        };
         self.conns[slot] = Some(Conn {
             id,
             cable,
-            decoder: Some(Decoder::new(self.side, self.payload_bytes_max)),
-            outbox: Outbox::new(self.side),
-            opening_left: HEADER_BYTES,
+            channel,
+            decoder: Some(decoder),
+            outbox,
+            opening_left,
             sent: 0,
+            partial_since: None,
             closing: None,
             is_over: false,
         });
@@ -176,27 +220,35 @@ impl Rim {
         conn
     }
 
+    /// What a connection that is being closed still hears is dropped, but for the handshake: its last
+    /// words are sealed once that is over.
+    pub fn shake_on(&mut self, slot: usize, world: &mut World) {
+        let end = end_of(self.side);
+        let conn = self.conns[slot].as_mut().expect("the caller has it");
+        let channel = conn.channel.as_mut();
+        let Some(channel) = channel.filter(|channel| channel.is_shaking_hands()) else {
+            return;
+        };
+        if world.cables[conn.cable].pipes[end].is_readable(world.now) {
+            let mut bytes = Vec::new();
+            world.read(conn.cable, end, world.plan.read_budget, &mut bytes);
+            let opened = channel.open(&mut &bytes[..], &mut [0; PLAIN_BYTES_MAX]);
+            oracle!("right-bytes", opened.is_ok(), "{}: {opened:?}", conn.id);
+        }
+    }
+
     /// The write pass: outboxes into pipes, and the end of those that were closed.
     pub fn write_all(&mut self, world: &mut World) {
         let end = end_of(self.side);
         let mut wake_at = None;
         for conn in self.conns.iter_mut().flatten().filter(|conn| !conn.is_over) {
-            while !conn.outbox.is_empty() {
-                let count = world.write(conn.cable, end, conn.outbox.pending());
-                if count == 0 {
-                    break;
-                }
-                conn.outbox.consume(count);
-                let opening = count.min(conn.opening_left);
-                conn.opening_left -= opening;
-                conn.sent += count - opening;
-            }
+            conn.write(end, world);
             if conn.sent > 0 && conn.closing.is_none() {
                 wake_at = Some(world.now);
             }
             if let Some(asked_at) = conn.closing {
                 let until = asked_at + LINGER;
-                if conn.outbox.is_empty() || world.now >= until {
+                if conn.is_done() || world.now >= until {
                     conn.is_over = true;
                     world.detach(conn.cable, end, CloseReason::Peer);
                     wake_at = Some(world.now);

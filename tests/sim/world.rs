@@ -8,7 +8,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use teamster::channel::{Channel, PLAIN_BYTES_MAX};
 use teamster::frame::Side;
+use teamster::key::{KEY_BYTES, Key, Keys};
 use teamster::rng::SplitMix64;
 use teamster::role::CloseReason;
 use teamster::time::{Duration, Time};
@@ -80,6 +82,8 @@ pub struct Cable {
     pub line: Line,
     /// Some fault has touched it: only then may it be lost.
     pub is_struck: bool,
+    /// A byte on it was changed.
+    pub is_garbled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +126,8 @@ pub struct World {
     pub weather: Vec<Weather>,
     pub output_stalls: Time,
     pub disk: Disk,
+    /// Where records are opened.
+    pub plain: Vec<u8>,
     pub ledger: Ledger,
     pub trace: Trace,
     queue: BinaryHeap<Reverse<(Time, u64, What)>>,
@@ -138,6 +144,7 @@ impl World {
             weather: vec![Weather::default(); plan.workers + 1],
             output_stalls: Time::ZERO,
             disk: Disk::new(&plan.tasks),
+            plain: vec![0; if plan.is_keyed { PLAIN_BYTES_MAX } else { 0 }],
             ledger: Ledger::new(&plan),
             trace: Trace::new(prints),
             queue: BinaryHeap::new(),
@@ -202,6 +209,7 @@ impl World {
             attached: [true, !is_deaf],
             line: Line::Fine,
             is_struck: is_deaf || self.now < self.weather[node].slow_network,
+            is_garbled: false,
         });
         self.cables.len() - 1
     }
@@ -213,6 +221,9 @@ impl World {
         let is_heard = self.cables[cable].attached[to];
         let space = self.cables[cable].pipes[to].space();
         let mut count = bytes.len().min(space);
+        if bytes.is_empty() {
+            return 0;
+        }
         if self.cables[cable].line == Line::Cut || !is_heard {
             return bytes.len();
         }
@@ -275,6 +286,22 @@ impl World {
         }
         self.cables[cable].line = Line::Cut;
         self.cables[cable].is_struck = true;
+    }
+
+    /// A byte that is written next changes on its way to `end`.
+    pub fn garble(&mut self, cable: usize, end: usize) {
+        self.cables[cable].pipes[end].garble = Some(self.rng.next());
+        self.cables[cable].is_garbled = true;
+    }
+
+    /// The channel of a new connection, in a keyed run.
+    pub fn channel(&mut self, side: Side) -> Option<Channel> {
+        if !self.plan.is_keyed {
+            return None;
+        }
+        let keys = Keys::from(Key::new([7; KEY_BYTES]));
+        let secret = std::array::from_fn(|_| self.rng.below(256) as u8);
+        Some(Channel::new(side, &keys, secret))
     }
 
     /// From now on bytes vanish both ways.

@@ -26,6 +26,12 @@ pub(super) fn program() -> Program {
             "run serially first, then distributed: times and\nspeed-up (default if no JOB is named)",
         ),
         Flag::payload_max(),
+        Flag::new(
+            "",
+            "keygen",
+            "FILE",
+            "write a new key to FILE and do nothing else",
+        ),
     ];
     other.extend(Flag::common());
     Program {
@@ -60,6 +66,7 @@ fn cluster_flags() -> Vec<Flag> {
             "HOST[:PORT],...",
             format!("names or addresses (default port {PORT_DEFAULT})"),
         ),
+        Flag::key_file(),
         Flag::new(
             "",
             "local",
