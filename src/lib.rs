@@ -41,6 +41,7 @@ pub mod screen;
 pub mod serial;
 pub mod signals;
 pub mod silence;
+pub mod status;
 pub mod time;
 pub mod words;
 pub mod worker;

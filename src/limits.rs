@@ -81,6 +81,12 @@ pub const PROGRESS_LINE_FIRST: Duration = Duration::from_secs(10);
 pub const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// ... the first comes after this, and one in `PROGRESS_LINE_FIRST`.
 pub const PROGRESS_LINE_ALWAYS: Duration = Duration::from_secs(1);
+/// Longest request to the status page.
+pub const STATUS_REQUEST_BYTES_MAX: usize = 8 << 10;
+/// Connections to the status page; at it the oldest makes room for the next.
+pub const STATUS_VISITORS_MAX: usize = 16;
+/// Such a connection must have asked and read its response within this.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reasons of failures that are told apart; the tasks that failed for any others are only counted.
 pub const FAILURE_GROUPS_MAX: usize = 16;
 /// So much of a reason is compared and kept.

@@ -119,6 +119,12 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
     let report = open_report(options)?;
+    if let Some(address) = options.status {
+        let address = serve_status(&mut reactor, address)?;
+        if !options.quiet {
+            say(&format!("Status page: http://{address}/"));
+        }
+    }
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
@@ -468,6 +474,22 @@ fn worker_keys(options: &WorkerOptions) -> Result<Option<Keys>, Failure> {
     Ok(None)
 }
 
+/// Serves the status page from now on.
+fn serve_status(reactor: &mut Reactor, address: SocketAddr) -> Result<SocketAddr, Failure> {
+    if !address.ip().is_loopback() {
+        warn!(
+            "whoever reaches {address} may read how this run goes; `--status {}` keeps that to \
+             this machine, and `ssh -L {0}:127.0.0.1:{0} HERE` brings it to another",
+            address.port()
+        );
+    }
+    let what = format!("cannot serve the status page on {address}");
+    reactor.serve_status(address).map_err(|error| Failure {
+        exit: Exit::Output,
+        reason: format!("{what}: {error}{}", bind_hint(&error, "--status")),
+    })
+}
+
 /// Listens on the first address of the name that can be bound.
 fn listen(
     reactor: &mut Reactor,
@@ -483,15 +505,21 @@ fn listen(
             Err(refused) => error = refused,
         }
     }
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program does, choose another port with --listen",
-        io::ErrorKind::AddrNotAvailable => "; that is not an address of this machine",
-        _ => "",
-    };
     Err(Failure {
         exit: Exit::Output,
-        reason: format!("{what}: {error}{hint}"),
+        reason: format!("{what}: {error}{}", bind_hint(&error, "--listen")),
     })
+}
+
+/// What to do about an address that cannot be had.
+fn bind_hint(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("; another program does, choose another port with {flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => "; that is not an address of this machine".into(),
+        _ => String::new(),
+    }
 }
 
 /// A number that no other process has: the standard library's own source of hash seeds.

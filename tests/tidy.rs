@@ -33,7 +33,7 @@ const RANKS: &[&[&str]] = &[
         "head", "worker", "kernels", "serial", "pool", "mailbox", "signals", "keyfile", "progress",
         "report",
     ],
-    &["output", "recorder", "options"],
+    &["output", "recorder", "options", "status"],
     &["reactor", "fuzzing"],
     &["run"],
 ];
@@ -58,6 +58,8 @@ const PURE: &[&str] = &[
     "overview",
     "failures",
     "words",
+    "report",
+    "status",
     "lanes",
     "scheduler",
     "journal",

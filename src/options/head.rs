@@ -7,6 +7,7 @@
 mod flags;
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use getopts::Matches;
@@ -81,6 +82,8 @@ pub struct HeadOptions {
     pub quiet: bool,
     /// When to tell how far it is.
     pub progress: When,
+    /// Where the status page is served.
+    pub status: Option<SocketAddr>,
     /// Where the run is reported in figures.
     pub report: Option<PathBuf>,
 }
@@ -144,6 +147,10 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
         payload_max_bytes: payload_max_bytes(matches)?,
         quiet: matches.opt_present("quiet"),
         progress: progress(matches)?,
+        status: match matches.opt_str("status") {
+            Some(typed) => Some(status(&typed)?),
+            None => None,
+        },
         report: file(matches, "report", "for none leave --report out")?,
     })
 }
@@ -181,6 +188,16 @@ fn format(matches: &Matches) -> Result<Format, String> {
         let hint = did_you_mean("", &typed, Format::NAMES.into_iter());
         let names = Format::NAMES.join(", ");
         format!("--format is {typed:?}, which is none of {names}{hint}")
+    })
+}
+
+/// A port alone is one of loopback: who wants others to look has to say so.
+fn status(typed: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = typed.parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    typed.parse().map_err(|_| {
+        format!("--status is {typed:?}, neither a port nor ADDRESS:PORT, such as 127.0.0.1:8080")
     })
 }
 
@@ -284,6 +301,7 @@ pub(super) mod tests {
             payload_max_bytes: 1 << 20,
             quiet: false,
             progress: When::Auto,
+            status: None,
             report: None,
         };
         assert_eq!(ok(""), expected);
@@ -459,11 +477,20 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn progress_and_report() {
+    fn watching() {
         assert_eq!(ok("--progress always").progress, When::Always);
         assert_eq!(ok("--progress never").progress, When::Never);
         assert_eq!(ok("--progress always -q").progress, When::Never);
         assert!(error("--progress evr").contains("did you mean never?"));
+        for (typed, address) in [
+            ("8080", "127.0.0.1:8080"),
+            ("[::1]:0", "[::1]:0"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+        ] {
+            let address = Some(address.parse().unwrap());
+            assert_eq!(ok(&format!("--status {typed}")).status, address);
+        }
+        assert!(error("--status here").contains("neither a port nor ADDRESS:PORT"));
         assert_eq!(ok("--report r.json").report, Some("r.json".into()));
     }
 

@@ -17,6 +17,7 @@ mod helpers;
 mod lookup;
 mod outlet;
 mod reading;
+mod status;
 mod watching;
 
 use std::fs::File;
@@ -46,6 +47,7 @@ use connection::{Connection, Stage};
 use lookup::Lookups;
 pub use lookup::Target;
 use outlet::{Notes, Outlet};
+use status::{Status, VISITORS};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -75,6 +77,7 @@ pub struct Reactor {
     ahead_bytes: usize,
     journal: Option<Recorder>,
     progress: Option<Progress>,
+    status: Option<Status>,
     timers: Timers<Deadline>,
     /// Slots that may have something to read.
     read_list: Vec<usize>,
@@ -105,6 +108,8 @@ enum Deadline {
     LeftOut,
     /// How far the run is, is due to be said.
     Redraw,
+    /// A visitor of the status page must have gone.
+    Visitor(usize),
 }
 
 impl Reactor {
@@ -135,6 +140,7 @@ impl Reactor {
             ahead_bytes: 0,
             journal: None,
             progress: None,
+            status: None,
             timers: Timers::new(),
             read_list: Vec::new(),
             notes: Notes::default(),
@@ -208,6 +214,7 @@ impl Reactor {
         self.take_reports(role, now);
         self.take_notices(role, now);
         self.take_signals(role, now);
+        self.receive_visitors(role, now);
         self.time_out(role, now);
         self.write(role, now);
         role.flush(now, &mut self.outlet());
@@ -268,6 +275,11 @@ impl Reactor {
                 LISTENER => {
                     if let Some(listener) = &mut self.listener {
                         listener.readable = true;
+                    }
+                }
+                token if token.0 + 1 >= VISITORS => {
+                    if let Some(status) = &mut self.status {
+                        status.note(token);
                     }
                 }
                 Token(slot) => {
@@ -348,6 +360,7 @@ impl Reactor {
         while let Some(deadline) = self.timers.pop_due(now) {
             match deadline {
                 Deadline::Accept => {
+                    self.look_for_visitors();
                     if let Some(listener) = &mut self.listener {
                         listener.is_paused = false;
                         self.is_busy = true;
@@ -355,6 +368,7 @@ impl Reactor {
                 }
                 Deadline::LeftOut => self.say_left_out(now),
                 Deadline::Redraw => self.tell_progress(role, now),
+                Deadline::Visitor(slot) => self.dismiss_visitor(slot),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }

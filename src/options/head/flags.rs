@@ -175,6 +175,12 @@ fn watch_flags() -> Vec<Flag> {
         ),
         Flag::new(
             "",
+            "status",
+            "[ADDRESS:]PORT",
+            "serve a status page for browsers there while it\nruns (without ADDRESS: for this machine only)",
+        ),
+        Flag::new(
+            "",
             "report",
             "FILE",
             "the run in figures to FILE, as JSON, at its end",
