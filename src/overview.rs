@@ -218,8 +218,10 @@ impl Overview<'_> {
 
     /// Attempts that run now, as far as the head can tell: as many as there are slots for.
     pub fn running(&self) -> u64 {
-        let running = |worker: &Worker<'_>| u64::from(worker.in_flight.min(worker.slots.into()));
-        self.workers.iter().map(running).sum()
+        let there = self.workers.iter().filter(|w| w.standing != Standing::Lost);
+        there
+            .map(|w| u64::from(w.in_flight.min(w.slots.into())))
+            .sum()
     }
 }
 

@@ -74,11 +74,12 @@ pub fn line(overview: &Overview<'_>) -> String {
         line += &format!(" of {total}");
     }
     line += " done";
-    if let Some(share_milli) = tasks.share_milli {
-        line += &format!(" ({})", Percent(share_milli));
-    }
     if tasks.failed > 0 {
         line += &format!(", {} failed", tasks.failed);
+    }
+    // Failed is answered, too.
+    if let Some(share_milli) = tasks.share_milli {
+        line += &format!(" ({})", Percent(share_milli));
     }
     if let Some(reason) = &overview.idle {
         return format!("{line}: {reason}");
@@ -119,12 +120,12 @@ mod tests {
         let mut run = overview();
         assert_eq!(
             line(&run),
-            "300 of 1000 done (30%), 4 failed, 3 running, 48.2/s, 15 s left, 1 of 2 workers up"
+            "300 of 1000 done, 4 failed (30%), 3 running, 48.2/s, 15 s left, 1 of 2 workers up"
         );
         run.idle = Some("no worker can take tasks (2 dialling)".into());
         assert_eq!(
             line(&run),
-            "300 of 1000 done (30%), 4 failed: no worker can take tasks (2 dialling)"
+            "300 of 1000 done, 4 failed (30%): no worker can take tasks (2 dialling)"
         );
     }
 

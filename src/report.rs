@@ -58,6 +58,7 @@ pub fn json(overview: &Overview<'_>, comparison: Option<&Comparison>, out: &mut 
     json.text("idle", overview.idle.as_deref());
     json.number("workers_up", overview.up() as u64);
     json.number("slots", overview.slots());
+    json.milli("busy", Some(overview.busy_milli()));
     json.name("failures");
     json.open('[');
     overview
@@ -342,7 +343,7 @@ mod tests {
             r#"{"version":1,"job":"square --count 1000","state":"running","exit_code":null,"#,
             r#""elapsed_s":6.300,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
             r#""running":3,"doubted":0,"recording":0,"done":300,"failed":4,"replayed":0},"#,
-            r#""tasks_per_s":48.200,"left_s":14.400,"idle":null,"workers_up":1,"slots":3,"#,
+            r#""tasks_per_s":48.200,"left_s":14.400,"idle":null,"workers_up":1,"slots":3,"busy":0.950,"#,
             r#""failures":[{"count":4,"outcome":"failed","reason":"n is \"odd\"\\u{1b}","#,
             r#""task":17,"worker":"a:1","next":"that is the task's own answer: mend its input, "#,
             r#"or the kernel"}],"failures_other":0,"workers":[{"name":"a:1","state":"up","#,

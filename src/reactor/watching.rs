@@ -1,9 +1,9 @@
 //! Telling others how the run stands.
 //!
-//! What it is: the part of the reactor that asks the role for an overview when somebody wants one. What
-//! it is not: a rendering of it.
+//! What it is: the part of the reactor that asks the role for an overview while a progress line is
+//! wanted. What it is not: the line.
 //!
-//! Invariant: nobody wants one, nothing is asked: without a progress line there is no deadline.
+//! Invariant: where none is wanted there is no deadline.
 
 use super::{Deadline, Reactor};
 use crate::progress::Progress;

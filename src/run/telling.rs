@@ -1,7 +1,7 @@
 //! What a run says of itself beside its results.
 //!
-//! What it is: progress line, comparison, summary and report file, and when which is wanted. What it is
-//! not: their wording and figures, which are the renderings' of an [`Overview`].
+//! What it is: progress line, comparison, summary and report file, and when which is wanted. What it
+//! is not: their wording and figures, which are the renderings' of an [`Overview`].
 //!
 //! Invariant: with `--quiet` nothing is said that is not wrong.
 

@@ -20,6 +20,7 @@ function span(s) {
 }
 
 function rate(perS) {
+  if (perS === 0) return "0/s";
   if (perS < 0.5) return (perS * 60).toFixed(2) + "/min";
   return (perS < 100 ? perS.toFixed(1) : whole(Math.round(perS))) + "/s";
 }
@@ -63,18 +64,20 @@ function workerRow(worker) {
 function failureItem(group) {
   const li = document.createElement("li");
   const hint = document.createElement("p");
-  li.textContent = whole(group.count) + " " + group.outcome + ": " + group.reason;
+  const ended = group.outcome === "timeout" ? " timed out: " : " failed: ";
+  li.textContent = whole(group.count) + ended + group.reason;
   const where = group.worker === null ? "" : " on " + group.worker;
-  hint.textContent = "The first is task " + group.task + where + ". " + group.next + ".";
+  hint.textContent = "The first is task " + group.task + where + "; " + group.next + ".";
   li.append(hint);
   return li;
 }
 
-// Answered since the last look, per second; over the whole run the server's own rate is smoother.
+// Answered since the last look, per second: the head's own rate goes back further.
 function chart(status) {
   const answered = status.tasks.done + status.tasks.failed;
   const passed = last ? status.elapsed_s - last.elapsed_s : 0;
-  if (passed > 0) rates.push(Math.max(0, answered - last.answered) / passed);
+  if (!last) rates.push(status.tasks_per_s ?? 0);
+  if (passed > 0) rates.push((answered - last.answered) / passed);
   last = { answered, elapsed_s: status.elapsed_s };
   rates.splice(0, rates.length - POINTS);
   const peak = Math.max(...rates, 0);
@@ -99,6 +102,7 @@ function show(status) {
   put("elapsed", "for " + span(status.elapsed_s));
   put("done", whole(tasks.done));
   put("of", (tasks.total === null ? "" : "of " + whole(tasks.total) + " ") + "done" +
+    (tasks.failed ? ", " + whole(tasks.failed) + " failed" : "") +
     (tasks.share === null ? "" : " (" + Math.floor(tasks.share * 100) + "%)") +
     (tasks.replayed ? ", " + whole(tasks.replayed) + " of them in an earlier run" : ""));
   at("share").hidden = tasks.share === null;
@@ -110,7 +114,7 @@ function show(status) {
   put("failed", whole(tasks.failed));
   at("failed").className = tasks.failed ? "bad" : "";
   put("up", status.workers_up + " of " + status.workers.length);
-  put("slots", whole(status.slots));
+  put("busy", Math.floor(status.busy * 100) + "%");
   chart(status);
   at("workers").replaceChildren(...status.workers.map(workerRow));
   at("failures").hidden = status.failures.length === 0;

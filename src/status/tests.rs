@@ -1,7 +1,6 @@
 //! What requests are answered, byte by byte.
 //!
-//! What it is: good requests, bad ones, and any bytes at all. What it is not: sockets; `tests/status.rs`
-//! has those.
+//! What it is: good requests and bad ones. What it is not: sockets; `tests/status.rs` has those.
 //!
 //! Invariant: a request that is refused is never looked up.
 

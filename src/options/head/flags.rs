@@ -177,7 +177,8 @@ fn watch_flags() -> Vec<Flag> {
             "",
             "status",
             "[ADDRESS:]PORT",
-            "serve a status page for browsers there while it\nruns (without ADDRESS: for this machine only)",
+            "serve a status page for browsers there while it\n\
+             runs (without ADDRESS: for this machine only)",
         ),
         Flag::new(
             "",
