@@ -12,6 +12,7 @@ mod overview;
 mod replay;
 mod session;
 mod tail;
+mod tracing;
 mod trust;
 mod work;
 
@@ -26,7 +27,7 @@ use crate::limits::{
 use crate::overview::{Overview, Tally};
 use crate::rate::Meter;
 use crate::rng::SplitMix64;
-use crate::role::{Event, Exit, Role, Sink};
+use crate::role::{Event, Exit, Role, Sink, Span};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
 
@@ -56,6 +57,8 @@ pub struct HeadConfig {
     pub is_journalled: bool,
     /// Whether a task may be run twice, or handed back, only to end sooner.
     pub duplicates: bool,
+    /// Whether it is noted when each attempt ran.
+    pub is_traced: bool,
     /// For the jitter of the back-off.
     pub seed: u64,
 }
@@ -73,6 +76,7 @@ impl HeadConfig {
             timeout: None,
             is_journalled: false,
             duplicates: true,
+            is_traced: false,
             seed: 0,
         }
     }
@@ -115,6 +119,8 @@ pub struct Head<W> {
     former: Vec<String>,
     replayed: u64,
     meter: Meter,
+    /// For the trace, until the end of the turn.
+    spans: Vec<Span>,
     /// Buffers kept from turn to turn.
     input: Vec<u8>,
     text: Vec<u8>,
@@ -181,6 +187,7 @@ impl<W: Workload> Head<W> {
             former: Vec::new(),
             replayed: 0,
             meter: Meter::default(),
+            spans: Vec::new(),
             input: Vec::new(),
             text: Vec::new(),
             records: Vec::new(),
@@ -264,6 +271,7 @@ impl<W: Workload> Head<W> {
             return;
         }
         self.timers = Timers::new();
+        (0..self.links.len() as u32).for_each(|index| self.trace_loss(index, now));
         // What came in this turn is done, and need not be done again by a resumed run.
         self.record(out);
         let counts = self.scheduler.counts();
@@ -287,6 +295,7 @@ impl<W: Workload> Head<W> {
                 );
             }
         }
+        self.write_spans(out);
         self.ended = Some((exit, now));
         out.exit(exit);
     }
@@ -354,6 +363,7 @@ impl<W: Workload> Role for Head<W> {
         self.assign(now, out);
         self.scheduler.check_sums();
         self.measure(now);
+        self.write_spans(out);
         self.end_if_done(now, out);
     }
 

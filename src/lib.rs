@@ -43,5 +43,6 @@ pub mod signals;
 pub mod silence;
 pub mod status;
 pub mod time;
+pub mod trace;
 pub mod words;
 pub mod worker;

@@ -87,6 +87,8 @@ pub const STATUS_REQUEST_BYTES_MAX: usize = 8 << 10;
 pub const STATUS_VISITORS_MAX: usize = 16;
 /// Such a connection must have asked and read its response within this.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Turns whose attempts wait to be written to a trace; those of any more are left out.
+pub const TRACE_BATCHES_MAX: usize = 1024;
 /// Reasons of failures that are told apart; the tasks that failed for any others are only counted.
 pub const FAILURE_GROUPS_MAX: usize = 16;
 /// So much of a reason is compared and kept.

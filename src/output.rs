@@ -84,16 +84,25 @@ impl Replacement {
         })
     }
 
-    /// Writes all of it and puts it in its place.
+    /// Puts what was written in its place.
     ///
     /// # Errors
-    /// What kept it from being written.
-    pub fn finish(mut self, text: &[u8]) -> io::Result<()> {
-        self.file.write_all(text)?;
+    /// What kept it from being written for good.
+    pub fn finish(self) -> io::Result<()> {
         match &self.pending {
             Some(pending) => pending.put_at(&pending.target),
             None => Ok(()),
         }
+    }
+}
+
+impl Write for Replacement {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.file.write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

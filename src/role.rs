@@ -83,6 +83,23 @@ impl Completion {
     }
 }
 
+/// When an attempt ran, for a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which worker of the head's list.
+    pub worker: u32,
+    /// How many it runs at once.
+    pub slots: u16,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// When it was sent.
+    pub sent_at: Time,
+    /// When it was answered, or lost.
+    pub ended_at: Time,
+    /// How it ended and how long its kernel ran; `None` if it was lost.
+    pub ran: Option<(Status, Duration)>,
+}
+
 /// Why a connection is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -215,6 +232,8 @@ pub trait Sink {
     fn record(&mut self, records: &[u8], count: usize);
     /// Appends to the output; answered by `Written` in pieces.
     fn write(&mut self, bytes: &[u8]);
+    /// Notes when an attempt ran, if a trace is wanted.
+    fn trace(&mut self, _span: Span) {}
     /// Ends the driver after this turn.
     fn exit(&mut self, exit: Exit);
 }

@@ -39,9 +39,11 @@ use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
 use crate::time::Duration;
+use crate::trace::Trace;
 use crate::worker::{Worker, WorkerConfig};
 use telling::{
-    compare, is_terminal, open_report, say_comparison, say_summary, seconds, write_report,
+    compare, finish_trace, is_terminal, open_file, say_comparison, say_summary, seconds,
+    write_report,
 };
 
 /// Runs `head`.
@@ -118,7 +120,8 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
-    let report = open_report(options)?;
+    let report = open_file(options.report.as_deref())?;
+    let trace = open_file(options.trace.as_deref())?;
     if let Some(address) = options.status {
         let address = serve_status(&mut reactor, address)?;
         if !options.quiet {
@@ -134,7 +137,12 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     };
     let (names, targets) = workers(options, &kernels, keys.as_ref())?;
     reactor.set_targets(targets);
+    if let Some(trace) = trace {
+        let trace = Trace::start(trace, names.clone());
+        reactor.set_trace(trace.map_err(failure("cannot start the trace"))?);
+    }
     let mut config = HeadConfig::new(names);
+    config.is_traced = options.trace.is_some();
     config.payload_bytes_max = options.payload_max_bytes;
     config.is_journalled = options.journal.is_some();
     config.ordered = !options.unordered;
@@ -182,10 +190,13 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if !options.quiet {
         say_summary(&overview);
     }
-    match report {
-        Some(report) => Ok(write_report(report, &overview, comparison.as_ref())),
-        None => Ok(exit),
+    if let Some(report) = report {
+        exit = write_report(report, &overview, comparison.as_ref());
     }
+    if let Some(trace) = reactor.take_trace() {
+        exit = finish_trace(trace, exit);
+    }
+    Ok(exit)
 }
 
 /// The key to workers elsewhere; those inside this process get one that nobody else has, so that

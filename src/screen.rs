@@ -15,7 +15,7 @@ const WRAP_OFF: &[u8] = b"\x1b[?7l";
 const WRAP_ON: &[u8] = b"\x1b[?7h";
 
 /// What is at the bottom of the terminal.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Screen {
     /// Empty if there is none.
     line: String,

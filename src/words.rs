@@ -54,7 +54,7 @@ impl fmt::Display for Bytes {
         let Some(power) = fitting.last() else {
             return f.pad(&format!("{} B", self.0));
         };
-        let tenths = u128::from(self.0) * 10 >> (10 * power);
+        let tenths = (u128::from(self.0) * 10) >> (10 * power);
         let unit = units[power - 1];
         f.pad(&match tenths {
             0..100 => format!("{}.{} {unit}", tenths / 10, tenths % 10),

@@ -33,7 +33,7 @@ const RANKS: &[&[&str]] = &[
         "head", "worker", "kernels", "serial", "pool", "mailbox", "signals", "keyfile", "progress",
         "report",
     ],
-    &["output", "recorder", "options", "status"],
+    &["output", "recorder", "options", "status", "trace"],
     &["reactor", "fuzzing"],
     &["run"],
 ];
@@ -116,7 +116,7 @@ fn roles_and_rim_never_meet() {
     for (module, path, source) in sources() {
         let others: &[&str] = match &module[..] {
             "head" | "worker" | "scheduler" | "lanes" | "journal" => {
-                &["reactor", "pool", "mailbox", "output", "recorder"]
+                &["reactor", "pool", "mailbox", "output", "recorder", "trace"]
             }
             "reactor" | "pool" | "mailbox" | "output" | "recorder" => {
                 &["head", "worker", "scheduler"]

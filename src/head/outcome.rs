@@ -36,6 +36,10 @@ impl<W: Workload> Head<W> {
         else {
             unreachable!("the caller matched it");
         };
+        if self.config.is_traced {
+            let run = Duration::from_micros(run_us.into());
+            self.trace_answer(index, attempt, (status, run), now);
+        }
         let link = &mut self.links[index as usize];
         let State::Up(session) = &mut link.state else {
             unreachable!("the caller matched it");

@@ -262,6 +262,7 @@ impl<W: Workload> Head<W> {
 
     /// Forgets a link's connection and takes its tasks back; returns how many.
     fn disconnect(&mut self, index: u32, loss: &Loss<'_>, now: Time) -> usize {
+        self.trace_loss(index, now);
         let link = &mut self.links[index as usize];
         if let Some(conn) = link.conn() {
             self.conns.remove(conn);

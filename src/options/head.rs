@@ -86,6 +86,8 @@ pub struct HeadOptions {
     pub status: Option<SocketAddr>,
     /// Where the run is reported in figures.
     pub report: Option<PathBuf>,
+    /// Where it is written down when each attempt ran.
+    pub trace: Option<PathBuf>,
 }
 
 impl HeadOptions {
@@ -152,6 +154,7 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
             None => None,
         },
         report: file(matches, "report", "for none leave --report out")?,
+        trace: file(matches, "trace", "for none leave --trace out")?,
     })
 }
 
@@ -303,6 +306,7 @@ pub(super) mod tests {
             progress: When::Auto,
             status: None,
             report: None,
+            trace: None,
         };
         assert_eq!(ok(""), expected);
     }
@@ -491,6 +495,7 @@ pub(super) mod tests {
             assert_eq!(ok(&format!("--status {typed}")).status, address);
         }
         assert!(error("--status here").contains("neither a port nor ADDRESS:PORT"));
+        assert_eq!(ok("--trace t.json").trace, Some("t.json".into()));
         assert_eq!(ok("--report r.json").report, Some("r.json".into()));
     }
 

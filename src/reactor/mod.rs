@@ -42,6 +42,7 @@ use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
 use crate::time::{Duration, Time, Timers};
+use crate::trace::Trace;
 use accepting::Listener;
 use connection::{Connection, Stage};
 use lookup::Lookups;
@@ -76,6 +77,7 @@ pub struct Reactor {
     /// Written to the output before the run, and not yet acknowledged.
     ahead_bytes: usize,
     journal: Option<Recorder>,
+    trace: Option<Trace>,
     progress: Option<Progress>,
     status: Option<Status>,
     timers: Timers<Deadline>,
@@ -139,6 +141,7 @@ impl Reactor {
             output: None,
             ahead_bytes: 0,
             journal: None,
+            trace: None,
             progress: None,
             status: None,
             timers: Timers::new(),
@@ -219,6 +222,7 @@ impl Reactor {
         self.write(role, now);
         role.flush(now, &mut self.outlet());
         self.record();
+        self.add_to_trace();
         self.submit(now);
         self.write(role, now);
         self.submit(now);

@@ -6,22 +6,22 @@
 //! Invariant: with `--quiet` nothing is said that is not wrong.
 
 use std::env;
-use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
-use log::error;
+use log::{error, warn};
 
 use super::{Failure, failure};
 use crate::head::Head;
 use crate::kernels::Job;
 use crate::messages::say;
-use crate::options::HeadOptions;
 use crate::output::Replacement;
 use crate::overview::Overview;
 use crate::report::{self, Comparison};
 use crate::role::Exit;
 use crate::serial::{Compared, Serial};
 use crate::time::Duration;
+use crate::trace::Trace;
 
 /// Whether the progress line has a terminal to stand on that can erase it.
 pub(super) fn is_terminal() -> bool {
@@ -75,31 +75,47 @@ pub(super) fn say_summary(overview: &Overview<'_>) {
     }
 }
 
-pub(super) fn open_report(options: &HeadOptions) -> Result<Option<Replacement>, Failure> {
-    let open = |path: &PathBuf| {
+/// A file that is written beside the results, if one is wanted.
+pub(super) fn open_file(path: Option<&Path>) -> Result<Option<Replacement>, Failure> {
+    let open = |path: &Path| {
         let what = format!("cannot write {}", path.display());
         Replacement::open(path).map_err(failure(&what))
     };
-    options.report.as_ref().map(open).transpose()
+    path.map(open).transpose()
+}
+
+/// Waits until the trace is in its place; returns how the run ends.
+pub(super) fn finish_trace(trace: Trace, exit: Exit) -> Exit {
+    match trace.finish() {
+        Ok(0) => exit,
+        Ok(count) => {
+            warn!("{count} attempts are not in the trace: its file did not keep up");
+            exit
+        }
+        Err(error) => unwritten("trace", &error, exit),
+    }
+}
+
+/// What is not written is a failure, though not the worst.
+fn unwritten(what: &str, error: &io::Error, exit: Exit) -> Exit {
+    error!("cannot write the {what}: {error}");
+    match exit {
+        Exit::Done => Exit::Output,
+        exit => exit,
+    }
 }
 
 /// Puts the figures in their file; returns how the run ends.
 pub(super) fn write_report(
-    file: Replacement,
+    mut file: Replacement,
     overview: &Overview<'_>,
     comparison: Option<&Comparison>,
 ) -> Exit {
     let mut text = Vec::new();
     report::json(overview, comparison, &mut text);
     let exit = overview.ended.expect("it has ended");
-    match file.finish(&text) {
+    match file.write_all(&text).and_then(|()| file.finish()) {
         Ok(()) => exit,
-        Err(error) => {
-            error!("cannot write the report: {error}");
-            match exit {
-                Exit::Done => Exit::Output,
-                exit => exit,
-            }
-        }
+        Err(error) => unwritten("report", &error, exit),
     }
 }

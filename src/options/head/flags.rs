@@ -186,6 +186,12 @@ fn watch_flags() -> Vec<Flag> {
             "FILE",
             "the run in figures to FILE, as JSON, at its end",
         ),
+        Flag::new(
+            "",
+            "trace",
+            "FILE",
+            "when each attempt ran, for ui.perfetto.dev",
+        ),
     ]
 }
 
