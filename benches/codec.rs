@@ -25,7 +25,7 @@ use teamster::limits::{CREDIT_BYTES, CREDIT_TASKS, PAYLOAD_BYTES_DEFAULT, READ_B
 use teamster::payload::Payload;
 use teamster::pool::{Command, Pool, Reports};
 use teamster::role::{Attempt, Completion, ConnId, Event, Exit, Role, Sink};
-use teamster::scheduler::{Answer, Pick, Scheduler};
+use teamster::scheduler::{Pick, Scheduler};
 use teamster::time::Time;
 use teamster::worker::{Worker, WorkerConfig};
 
@@ -150,10 +150,10 @@ fn schedulers(criterion: &mut Criterion) {
                 if is_journalled {
                     scheduler.recorded(WINDOW as usize);
                 }
-                let deliver = |answer: &Answer<'_>| {
+                while let Some(answer) = scheduler.due() {
                     black_box(answer);
-                };
-                while scheduler.deliver(deliver) {}
+                    scheduler.delivered();
+                }
             });
         });
     }
@@ -242,6 +242,7 @@ impl Sink for Wire {
     fn cancel(&mut self, _: ConnId, _: Attempt, _: bool) {}
     fn pause(&mut self, _: ConnId, _: bool) {}
     fn record(&mut self, _: &[u8], _: usize) {}
+    fn read(&mut self) {}
     fn write(&mut self, _: &[u8]) {}
     fn exit(&mut self, exit: Exit) {
         panic!("it ends with {exit:?}");

@@ -402,7 +402,39 @@ impl<'a> Frame<'a> {
     }
 
     /// Reads a body of `kind`. Strict: every byte has a meaning and only one encoding.
+    #[inline(always)]
     fn parse(kind: Kind, body: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+        match kind {
+            Kind::Task => {
+                let (fixed, input) = split::<{ field::TASK_END }>(kind, body)?;
+                let attempt = read_attempt(kind, fixed)?;
+                Ok(Frame::Task { attempt, input })
+            }
+            Kind::Outcome => {
+                let (fixed, output) = split::<{ field::OUTCOME_END }>(kind, body)?;
+                Ok(Frame::Outcome {
+                    attempt: read_attempt(kind, fixed)?,
+                    status: match fixed[field::OUTCOME_STATUS] {
+                        0 => Status::Done,
+                        1 => Status::Failed,
+                        2 => Status::Returned,
+                        3 => Status::TimedOut,
+                        _ => {
+                            let what = "unknown status";
+                            return Err(FrameError::Value { kind, what });
+                        }
+                    },
+                    run_us: BigEndian::read_u32(&fixed[field::OUTCOME_RUN_US]),
+                    output,
+                })
+            }
+            _ => Frame::parse_rare(kind, body),
+        }
+    }
+
+    /// The same for the kinds that do not come by the million.
+    #[cold]
+    fn parse_rare(kind: Kind, body: &'a [u8]) -> Result<Frame<'a>, FrameError> {
         let value = |what| FrameError::Value { kind, what };
         Ok(match kind {
             Kind::Hello => {
@@ -452,26 +484,7 @@ impl<'a> Frame<'a> {
                     setup,
                 }
             }
-            Kind::Task => {
-                let (fixed, input) = split::<{ field::TASK_END }>(kind, body)?;
-                let attempt = read_attempt(kind, fixed)?;
-                Frame::Task { attempt, input }
-            }
-            Kind::Outcome => {
-                let (fixed, output) = split::<{ field::OUTCOME_END }>(kind, body)?;
-                Frame::Outcome {
-                    attempt: read_attempt(kind, fixed)?,
-                    status: match fixed[field::OUTCOME_STATUS] {
-                        0 => Status::Done,
-                        1 => Status::Failed,
-                        2 => Status::Returned,
-                        3 => Status::TimedOut,
-                        _ => return Err(value("unknown status")),
-                    },
-                    run_us: BigEndian::read_u32(&fixed[field::OUTCOME_RUN_US]),
-                    output,
-                }
-            }
+            Kind::Task | Kind::Outcome => unreachable!("the caller has read those"),
             Kind::Ping => whole::<0>(kind, body).map(|_| Frame::Ping)?,
             Kind::Pong => whole::<0>(kind, body).map(|_| Frame::Pong)?,
             Kind::Drain => whole::<0>(kind, body).map(|_| Frame::Drain)?,

@@ -7,6 +7,7 @@
 //! Invariant: a body returns for every input, or it has found a bug.
 
 mod arguments;
+mod command;
 mod journal;
 mod roles;
 mod session;
@@ -20,6 +21,7 @@ use crate::rng::SplitMix64;
 use crate::role::Attempt;
 
 pub use arguments::arguments;
+pub use command::command;
 pub use journal::journal;
 pub use roles::roles;
 pub use session::session;

@@ -19,6 +19,8 @@ mod work;
 use log::{error, warn};
 
 use crate::conns::Conns;
+use crate::failures::Failures;
+use crate::frame::Frame;
 use crate::kernel::Workload;
 use crate::limits::{
     ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
@@ -49,8 +51,12 @@ pub struct HeadConfig {
     pub give_up: Duration,
     /// Losses while running at which a task is given up; at least 1.
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// Whether it then waits for what is in flight.
+    pub ends_softly: bool,
     /// How long a kernel may run for one attempt, in whole milliseconds.
     pub timeout: Option<Duration>,
     /// Whether outcomes are recorded before they are delivered.
@@ -72,7 +78,9 @@ impl HeadConfig {
             ordered: true,
             give_up: GIVE_UP_DEFAULT,
             attempts_max: ATTEMPTS_DEFAULT,
+            retries: 0,
             failures_max: None,
+            ends_softly: false,
             timeout: None,
             is_journalled: false,
             duplicates: true,
@@ -89,6 +97,7 @@ pub struct Head<W> {
     workload: W,
     /// The workload has no more tasks.
     exhausted: bool,
+    supply: Supply,
     scheduler: Scheduler,
     links: Vec<Link>,
     /// Which link a connection is.
@@ -100,6 +109,8 @@ pub struct Head<W> {
     /// Where the next turn begins to assign, so that none is always served first.
     first_link: usize,
     settled: bool,
+    /// Nothing more is sent; the run ends with what is in flight.
+    is_halting: bool,
     window_full_said: bool,
     /// Outcomes of all workers.
     outcomes: Outcomes,
@@ -115,16 +126,31 @@ pub struct Head<W> {
     last_outcome_at: Time,
     /// There is a deadline for what is late.
     is_tail: bool,
+    /// Of the worker that was lost last.
+    trouble: String,
     /// Workers of earlier runs, whose outcomes the journal has.
     former: Vec<String>,
     replayed: u64,
     meter: Meter,
+    /// Of the tasks that were delivered.
+    failures: Failures,
     /// For the trace, until the end of the turn.
     spans: Vec<Span>,
     /// Buffers kept from turn to turn.
     input: Vec<u8>,
     text: Vec<u8>,
     records: Vec<u8>,
+}
+
+/// Where the head is with the input of a job that has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    /// The job has said nothing of it since it was last fed.
+    Enough,
+    /// The job has used up what it was fed.
+    Wanted,
+    /// The next piece was asked for.
+    Asked,
 }
 
 /// What a deadline is for.
@@ -159,7 +185,8 @@ impl<W: Workload> Head<W> {
         }
         timers.set(Timer::Settle, Time::ZERO + SETTLE_TIMEOUT);
         timers.set(Timer::GiveUp, Time::ZERO + config.give_up);
-        let mut scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        let scheduler = Scheduler::new(count, config.ordered, config.attempts_max);
+        let mut scheduler = scheduler.retrying(config.retries);
         if config.is_journalled {
             scheduler = scheduler.journalled();
         }
@@ -170,11 +197,13 @@ impl<W: Workload> Head<W> {
             config,
             workload,
             exhausted: false,
+            supply: Supply::Enough,
             conns: Conns::new(),
             timers,
             pongs_due: Vec::new(),
             first_link: 0,
             settled: false,
+            is_halting: false,
             window_full_said: false,
             outcomes: Outcomes::default(),
             has_strikes: false,
@@ -184,9 +213,11 @@ impl<W: Workload> Head<W> {
             first_dial_at: None,
             last_outcome_at: Time::ZERO,
             is_tail: false,
+            trouble: String::new(),
             former: Vec::new(),
             replayed: 0,
             meter: Meter::default(),
+            failures: Failures::default(),
             spans: Vec::new(),
             input: Vec::new(),
             text: Vec::new(),
@@ -197,6 +228,11 @@ impl<W: Workload> Head<W> {
     /// The job, with all that was delivered to it.
     pub fn workload(&self) -> &W {
         &self.workload
+    }
+
+    /// The same, for what it is told beside its outcomes.
+    pub fn workload_mut(&mut self) -> &mut W {
+        &mut self.workload
     }
 
     /// The table of tasks.
@@ -223,6 +259,11 @@ impl<W: Workload> Head<W> {
     pub fn elapsed(&self) -> Duration {
         self.last_outcome_at
             .since(self.first_dial_at.unwrap_or(self.last_outcome_at))
+    }
+
+    /// What was wrong with the worker that was lost last; nothing if none was.
+    pub fn trouble(&self) -> &str {
+        &self.trouble
     }
 
     /// The credit a connected worker granted and the attempts it holds, for the simulator's ledger.
@@ -258,7 +299,8 @@ impl<W: Workload> Head<W> {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.undone() > 0 {
             for link in self.links.iter().filter(|link| !link.was_tried()) {
-                error!("worker {} has not answered yet", link.name);
+                self.trouble = format!("worker {} has not answered yet", link.name);
+                error!("{}", self.trouble);
             }
             error!("{reason}: giving up");
             self.end(Exit::NoWorker, now, out);
@@ -285,8 +327,10 @@ impl<W: Workload> Head<W> {
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
                 exit = Exit::Failed;
             }
-            if undone > 0 || !self.exhausted {
+            if undone > 0 {
                 warn!("{undone} tasks begun were not done; the results so far are written");
+            } else if !self.exhausted {
+                warn!("not all tasks were begun; the results so far are written");
             }
             if counts.recording > 0 {
                 warn!(
@@ -327,6 +371,7 @@ impl<W: Workload> Head<W> {
 }
 
 impl<W: Workload> Role for Head<W> {
+    #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         if self.ended.is_some() {
             return;
@@ -337,9 +382,17 @@ impl<W: Workload> Role for Head<W> {
             }
             Event::DialFailed { dial, reason } => self.lose(dial, reason, now),
             Event::Heard { conn } => self.heard(conn, now),
-            Event::Frame { conn, frame } => self.frame(conn, frame, now, out),
+            Event::Frame { conn, frame } => match *frame {
+                Frame::Outcome { .. } => self.outcome(conn, frame, now, out),
+                _ => self.frame(conn, frame, now, out),
+            },
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
+            Event::Input { bytes } => self.feed(bytes),
+            Event::InputFailed { reason } => {
+                error!("{reason}");
+                self.end(Exit::Journal, now, out);
+            }
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
             Event::Recorded { count } => self.scheduler.recorded(count),
             Event::Interrupted => self.end(Exit::Interrupted, now, out),
@@ -359,8 +412,10 @@ impl<W: Workload> Role for Head<W> {
         }
         self.answer_pings(out);
         self.judge(now);
+        self.halt_if_due();
         self.deliver(out);
         self.assign(now, out);
+        self.ask(out);
         self.scheduler.check_sums();
         self.measure(now);
         self.write_spans(out);

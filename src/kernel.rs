@@ -7,20 +7,31 @@
 //! Invariant: a kernel is a pure function of its set-up and input as far as Teamster is concerned: it
 //! may run more than once for one task, and any of the runs may be the one that counts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Status;
 
 /// A function that a worker can run, on several threads at once.
 pub trait Kernel: Send + Sync {
-    /// Computes one task: reads `input`, appends its output to `output` (empty at the call).
+    /// Computes one task: reads `input`, appends its output to `output` (empty at the call). What it
+    /// has appended counts if it succeeds or fails with [`KernelError::FailedWithOutput`].
     ///
     /// # Errors
     /// See [`KernelError`]. A panic is caught and is the task's failure, too.
     fn run(&self, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError>;
+}
+
+/// A plain function is a kernel. It cannot be stopped: what it computes for a head that has gone
+/// away, or beyond a timeout, it computes to its end.
+impl<F: Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync> Kernel for F {
+    fn run(&self, input: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
+        output.append(&mut self(input)?);
+        Ok(())
+    }
 }
 
 /// Why a kernel has no output. A mere text is the task's failure.
@@ -28,6 +39,8 @@ pub trait Kernel: Send + Sync {
 pub enum KernelError {
     /// The task's own answer, and final: it would fail the same way elsewhere.
     Failed(String),
+    /// As final, and what there is to say of it is in the output, in the kernel's own form.
+    FailedWithOutput,
     /// This machine could not run it (a program is missing, a disk full): it goes elsewhere, and a
     /// machine that does this again and again is left out.
     Host(String),
@@ -35,8 +48,10 @@ pub enum KernelError {
 
 impl std::fmt::Display for KernelError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (KernelError::Failed(reason) | KernelError::Host(reason)) = self;
-        f.write_str(reason)
+        f.write_str(match self {
+            KernelError::Failed(reason) | KernelError::Host(reason) => reason,
+            KernelError::FailedWithOutput => "it failed; its output says more",
+        })
     }
 }
 
@@ -58,12 +73,29 @@ impl From<&str> for KernelError {
     }
 }
 
-/// Makes a kernel from a session's set-up bytes; the error's text goes back to the head.
-pub type Open = fn(setup: &[u8]) -> Result<Arc<dyn Kernel>, String>;
+/// Makes a kernel from a session's set-up bytes.
+type Open = dyn Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync;
+
+/// How people write what a kernel takes and gives, for a run without a head (`worker --run`).
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    /// The set-up's bytes, or what is wrong with the text; it is empty if there was none.
+    pub setup: fn(&str) -> Result<Vec<u8>, String>,
+    /// The same for the input.
+    pub input: fn(&str) -> Result<Vec<u8>, String>,
+    /// The output in words, with its line end.
+    pub output: fn(&[u8]) -> String,
+}
 
 /// The kernels one worker offers, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Kernels(BTreeMap<String, Open>);
+#[derive(Clone, Default)]
+pub struct Kernels(BTreeMap<String, (Arc<Open>, Option<Words>)>);
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Kernels {
     /// None yet.
@@ -71,12 +103,47 @@ impl Kernels {
         Kernels::default()
     }
 
-    /// Adds a kernel, or replaces the one of that name.
+    /// Adds a kernel, or replaces the one of that name. `open` makes it from a session's set-up; the
+    /// text of its error goes back to the head.
     #[must_use]
-    pub fn with(mut self, name: &str, open: Open) -> Kernels {
+    pub fn with(
+        mut self,
+        name: &str,
+        open: impl Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync + 'static,
+    ) -> Kernels {
         assert!(name.len() <= 255, "a kernel's name has at most 255 bytes");
-        self.0.insert(name.to_owned(), open);
+        self.0.insert(name.to_owned(), (Arc::new(open), None));
         self
+    }
+
+    /// Says how people write what the kernel `name` takes and gives. Without this they are bytes.
+    ///
+    /// # Panics
+    /// If there is no such kernel yet.
+    #[must_use]
+    pub fn in_words(mut self, name: &str, words: Words) -> Kernels {
+        self.0.get_mut(name).expect("the kernel is there").1 = Some(words);
+        self
+    }
+
+    /// How people write what that kernel takes and gives, if it has been said.
+    pub(crate) fn words(&self, name: &str) -> Option<Words> {
+        self.0.get(name)?.1
+    }
+
+    /// Adds a plain function from input to output, or from input to the reason why there is none. It
+    /// takes no set-up.
+    #[must_use]
+    pub fn with_fn(
+        self,
+        name: &str,
+        function: impl Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+    ) -> Kernels {
+        let kernel: Arc<dyn Kernel> = Arc::new(function);
+        self.with(name, move |setup| match setup.len() {
+            0 => Ok(Arc::clone(&kernel)),
+            len => Err(format!("set-up of {len} bytes, this kernel takes none")),
+        })
     }
 
     /// The kernel `name` with `setup`.
@@ -85,7 +152,7 @@ impl Kernels {
     /// Says which kernels there are if there is none of that name, or what is wrong with the set-up.
     pub fn open(&self, name: &str, setup: &[u8]) -> Result<Arc<dyn Kernel>, String> {
         match self.0.get(name) {
-            Some(open) => open(setup),
+            Some((open, _)) => open(setup),
             None => {
                 let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
                 Err(format!(
@@ -98,12 +165,25 @@ impl Kernels {
 }
 
 /// Tells a running kernel that nobody waits for its result any more. One per pool thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Stop {
     raised: AtomicBool,
-    /// Guards nothing but the sleep: a raise between check and wait must not be missed.
-    asleep: Mutex<()>,
+    /// What wakes the kernel if it waits for something else. Its lock guards the sleep as well: a
+    /// raise between check and wait must not be missed.
+    wake: Mutex<Option<Wake>>,
     changed: Condvar,
+}
+
+/// Wakes somebody who waits; it may be called too often and by any thread.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// For as long as it lives, the kernel is woken if its [`Stop`] is raised.
+pub struct Watch<'a>(&'a Stop);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
 }
 
 impl Stop {
@@ -124,7 +204,7 @@ impl Stop {
             return self.is_raised();
         }
         let until = Instant::now() + wait;
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asleep = self.lock();
         while !self.is_raised() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -139,13 +219,26 @@ impl Stop {
         true
     }
 
+    /// For a kernel that waits for something else than time: calls `wake` when it is raised from now
+    /// on. It may be raised already.
+    pub fn watch(&self, wake: &Wake) -> Watch<'_> {
+        *self.lock() = Some(Arc::clone(wake));
+        Watch(self)
+    }
+
     /// Raises or lowers it.
     pub(crate) fn set(&self, raised: bool) {
         self.raised.store(raised, Ordering::Relaxed);
         if raised {
-            drop(self.asleep.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(wake) = &*self.lock() {
+                wake();
+            }
             self.changed.notify_all();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Wake>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,6 +247,8 @@ impl Stop {
 pub enum Next {
     /// One more task; its input has been appended.
     Task,
+    /// None yet: what there was of the job's own input is used up, see [`Workload::feed`].
+    Later,
     /// There are no more tasks.
     End,
 }
@@ -175,6 +270,8 @@ pub struct Delivery<'a> {
     pub queue_us: u32,
     /// How long the kernel ran, in microseconds.
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run; 0 if none came in it.
+    pub answered_ms: u32,
 }
 
 /// A job as the head sees it: where tasks come from and what becomes of their outcomes.
@@ -195,9 +292,26 @@ pub trait Workload {
     fn share(&self) -> Option<(u64, u64)> {
         None
     }
+    /// Why a task failed, in words that say what it has in common with others; its output unless a
+    /// kernel's outputs are more than that.
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        Cow::Borrowed(output)
+    }
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has
     /// room, so that a job of any length needs memory for its window only.
     fn next(&mut self, input: &mut Vec<u8>) -> Next;
+    /// Takes the next piece of the job's own input, which it asked for by [`Next::Later`]; an empty
+    /// one is its end. Only a job that answers so is fed.
+    fn feed(&mut self, _bytes: &[u8]) {}
+    /// Why no worker could run a task with this input; then that is the task's failure.
+    fn unfit(&self, _input: &[u8]) -> Option<String> {
+        None
+    }
+    /// Whether a failure with this output is certainly the task's own answer, which no other worker
+    /// is asked to confirm.
+    fn is_final(&self, _output: &[u8]) -> bool {
+        false
+    }
     /// Takes one outcome, once per task; in input order unless the run is unordered. Appends to
     /// `text` what is to be written for it.
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>);
@@ -208,6 +322,8 @@ pub trait Workload {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -221,6 +337,21 @@ mod tests {
         });
         stop.set(false);
         assert!(!stop.is_raised());
+    }
+
+    #[test]
+    fn a_raised_stop_wakes_who_watches_it() {
+        let (stop, calls) = (Stop::new(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&calls);
+        let wake: Wake = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let watch = stop.watch(&wake);
+        stop.set(true);
+        stop.set(false);
+        drop(watch);
+        stop.set(true);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[test]

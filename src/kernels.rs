@@ -4,10 +4,16 @@
 //! head. What it is not: a registry at run time; `Job` is an enum so that each call is direct and a
 //! job can be cloned for the serial run.
 //!
-//! Invariant: every job's kernel is among [`builtin`].
+//! Invariant: every job's kernel is among [`builtin`], but that of `map`: which programs a worker
+//! runs is known when it starts.
+
+use std::borrow::Cow;
 
 use crate::kernel::{Delivery, Kernels, Next, Workload};
 
+pub mod bmp;
+pub mod mandelbrot;
+pub mod map;
 pub mod primes;
 pub mod sieve;
 pub mod square;
@@ -16,7 +22,25 @@ pub mod square;
 pub fn builtin() -> Kernels {
     Kernels::new()
         .with(square::NAME, square::open)
+        .in_words(square::NAME, square::WORDS)
         .with(primes::NAME, primes::open)
+        .in_words(primes::NAME, primes::WORDS)
+        .with(mandelbrot::NAME, mandelbrot::open)
+}
+
+/// So many whole numbers between blanks.
+fn numbers<const N: usize>(text: &str) -> Result<[u64; N], String> {
+    let wrong =
+        || format!("{text:?}, where there should be {N} whole numbers, with a blank between");
+    let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
+    let numbers = numbers.map_err(|_| wrong())?;
+    numbers.try_into().map_err(|_| wrong())
+}
+
+/// A number of 8 bytes as a line of text.
+fn number_in_words(output: &[u8]) -> String {
+    let number = output.try_into().map(u64::from_be_bytes);
+    format!("{}\n", number.expect("these kernels give 8 bytes"))
 }
 
 /// A job chosen on the command line.
@@ -26,6 +50,10 @@ pub enum Job {
     Square(square::Squares),
     /// `head primes`
     Primes(primes::Primes),
+    /// `head mandelbrot`
+    Mandelbrot(mandelbrot::Picture),
+    /// `head map`
+    Map(map::Map),
 }
 
 /// Hands a call on to whichever job it is.
@@ -34,6 +62,8 @@ macro_rules! delegate {
         match $self {
             Job::Square($job) => $call,
             Job::Primes($job) => $call,
+            Job::Mandelbrot($job) => $call,
+            Job::Map($job) => $call,
         }
     };
 }
@@ -59,8 +89,24 @@ impl Workload for Job {
         delegate!(self, job => job.share())
     }
 
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        delegate!(self, job => job.reason(output))
+    }
+
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         delegate!(self, job => job.next(input))
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        delegate!(self, job => job.feed(bytes));
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        delegate!(self, job => job.unfit(input))
+    }
+
+    fn is_final(&self, output: &[u8]) -> bool {
+        delegate!(self, job => job.is_final(output))
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -80,7 +126,9 @@ mod tests {
     #[test]
     fn every_job_has_its_kernel() {
         let kernels = builtin();
+        let view = mandelbrot::View::new((1, 1), (0.0, 0.0), 1.0, 1);
         for job in [
+            Job::Mandelbrot(mandelbrot::Picture::new(view, String::new())),
             Job::Square(square::Squares::new(1, 0, Rows::default())),
             Job::Primes(primes::Primes::new(0, 1, Rows::default())),
         ] {

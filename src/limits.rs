@@ -17,6 +17,32 @@ pub const GREETING_BYTES_MAX: usize = 256;
 /// Longest error text that travels in an outcome or a refusal; longer ones are cut.
 pub const REASON_BYTES_MAX: usize = 4096;
 
+/// Longest argument of a command; Linux takes one byte more with the zero that ends it.
+pub const ARGUMENT_BYTES_MAX: usize = (128 << 10) - 1;
+/// Arguments of a command together, as Linux counts them. It takes 2 MiB unless told otherwise; this
+/// leaves half to the environment.
+pub const ARGUMENTS_BYTES_MAX: usize = 1 << 20;
+/// Words of a command.
+pub const WORDS_MAX: usize = 4096;
+
+/// What is kept of a program's standard error per task: its first half and its last.
+pub const STDERR_BYTES_MAX: usize = 64 << 10;
+/// Of that, what the reason of a process that has died quotes.
+pub const LAST_WORDS_BYTES: usize = 2 << 10;
+/// Read from a program at once: what a pipe holds.
+pub const PIPE_BYTES: usize = 64 << 10;
+/// Pieces of `PIPE_BYTES` read from a program that has ended: what its pipes can hold, and not
+/// what something that has escaped goes on writing.
+pub const CLEAR_UP_READS: usize = 16;
+/// Whether a silent program has ended is looked at first after this, then after twice as long ...
+pub const LOOK_MIN: Duration = Duration::from_millis(10);
+/// ... and at last every so often.
+pub const LOOK_MAX: Duration = Duration::from_secs(1);
+/// A process that lives from task to task must end within this once its input is closed.
+pub const PROGRAM_GRACE: Duration = Duration::from_millis(100);
+/// A guard must have killed its group within this.
+pub const GUARD_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Tasks one session may hold at a worker.
 pub const CREDIT_TASKS: u32 = 4096;
 /// Input bytes one session may hold at a worker.
@@ -48,6 +74,11 @@ pub const SOCKETS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 /// Tasks the head may run ahead of the oldest unfinished one when results are in input order.
 pub const WINDOW_TASKS: usize = 65_536;
+/// Bytes of a command in the log of `map`; of a longer one the beginning. So many may wait, with
+/// outcomes that wait for one before them.
+pub const LOGGED_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a job's own input that are read at once: what a pipe holds.
+pub const INPUT_BYTES: usize = 64 << 10;
 /// Bytes of inputs and outputs the head may hold for open tasks.
 pub const WINDOW_BYTES: usize = 16 << 20;
 /// Result bytes handed to the output thread and not yet written; at it delivery pauses.
@@ -155,6 +186,9 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// See `PROGRESS_TIMEOUT`.
 pub const PROGRESS_BYTES: usize = 64 << 10;
+/// A socket that takes nothing of what waits for its peer is given up after this, however much the
+/// peer has to say meanwhile.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// First wait before a worker is dialled again ...
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// ... doubling up to this.

@@ -13,6 +13,16 @@ use mio::Waker;
 /// What a helper thread reports.
 #[derive(Debug)]
 pub enum Notice {
+    /// The next piece of the job's input; an empty one is its end.
+    Input {
+        /// The piece.
+        bytes: Vec<u8>,
+    },
+    /// The job's input cannot be read any further.
+    InputFailed {
+        /// In words.
+        reason: String,
+    },
     /// So many bytes have reached the output.
     Written {
         /// How many.

@@ -19,7 +19,7 @@ mod head;
 mod job;
 mod worker;
 
-pub use address::Address;
+pub use address::{Address, workers};
 pub use head::{Cluster, HeadOptions, JournalOptions};
 pub use worker::WorkerOptions;
 

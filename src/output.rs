@@ -7,7 +7,6 @@
 //! Invariant: a file is replaced whole or not at all; until then the results are in a temporary file
 //! beside it.
 
-use std::fs::{self, File};
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
@@ -16,101 +15,19 @@ use std::thread::{self, JoinHandle};
 use crate::mailbox::{Mailbox, Notice};
 use crate::messages;
 
+mod replacement;
+mod sorter;
+
+pub use replacement::Replacement;
+pub use sorter::Places;
+use sorter::Sorter;
+
 /// The output of a head.
 #[derive(Debug)]
 pub struct Output {
     queue: Sender<Vec<u8>>,
     thread: JoinHandle<io::Result<()>>,
-    pending: Option<Pending>,
-}
-
-/// A file to be written, that takes the place of another.
-#[derive(Debug)]
-pub struct Replacement {
-    file: File,
-    /// `None` if it is written where it is.
-    pending: Option<Pending>,
-}
-
-/// A file that is not in its place yet; unless it gets there, nothing is left of it.
-#[derive(Debug)]
-struct Pending {
-    file: File,
-    temporary: PathBuf,
-    target: PathBuf,
-}
-
-impl Replacement {
-    /// For `target`; see [`Output::to_file`].
-    ///
-    /// # Errors
-    /// If the temporary file beside it cannot be created, or `target` can only be a directory.
-    pub fn open(target: &Path) -> io::Result<Replacement> {
-        let typed = target.as_os_str().as_encoded_bytes();
-        if typed.ends_with(b"/") || typed.ends_with(b"/.") {
-            return Err(ErrorKind::IsADirectory.into());
-        }
-        let mut permissions = None;
-        let target = match fs::metadata(target) {
-            Ok(there) if there.is_dir() => return Err(ErrorKind::IsADirectory.into()),
-            Ok(there) if !there.is_file() => {
-                let file = File::options().write(true).open(target)?;
-                let pending = None;
-                return Ok(Replacement { file, pending });
-            }
-            Ok(there) => {
-                permissions = Some(there.permissions());
-                target.canonicalize()?
-            }
-            Err(_) => target.to_owned(),
-        };
-        let name = target.file_name().ok_or(ErrorKind::IsADirectory)?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.tmp", std::process::id()));
-        let temporary = target.with_file_name(temporary);
-        let pending = Pending {
-            file: File::create(&temporary)?,
-            temporary,
-            target,
-        };
-        if let Some(permissions) = permissions {
-            // Some file systems have none.
-            let _ = pending.file.set_permissions(permissions);
-        }
-        Ok(Replacement {
-            file: pending.file.try_clone()?,
-            pending: Some(pending),
-        })
-    }
-
-    /// Puts what was written in its place.
-    ///
-    /// # Errors
-    /// What kept it from being written for good.
-    pub fn finish(self) -> io::Result<()> {
-        match &self.pending {
-            Some(pending) => pending.put_at(&pending.target),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Write for Replacement {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.file.write(text)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Pending {
-    fn put_at(&self, place: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.temporary, place)
-    }
+    file: Option<Replacement>,
 }
 
 /// Standard output where the progress line may stand, too.
@@ -128,39 +45,45 @@ impl Write for Terminal {
     }
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        // Once it is in its place there is nothing to remove.
-        let _ = fs::remove_file(&self.temporary);
-    }
-}
-
 impl Output {
-    /// Standard output.
+    /// Standard output. With `places` the texts are parcels, for those as well.
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub fn to_stdout(mailbox: Mailbox) -> io::Result<Output> {
+    pub fn to_stdout(places: Option<Places>, mailbox: Mailbox) -> io::Result<Output> {
         let stdout = io::stdout();
         match stdout.is_terminal() && io::stderr().is_terminal() {
-            true => Output::start(Terminal(stdout), None, mailbox),
-            false => Output::start(stdout, None, mailbox),
+            true => Output::start(Terminal(stdout), places, None, mailbox),
+            false => Output::start(stdout, places, None, mailbox),
         }
     }
 
     /// A file that takes the place of `target` when all is written. What is there and no file (a
-    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names.
+    /// pipe, `/dev/null`) is written as it is, and of a link the file that it names. With `places`
+    /// the texts are parcels, for those as well.
     ///
     /// # Errors
     /// If the temporary file beside it cannot be created, or `target` can only be a directory.
-    pub fn to_file(target: &Path, mailbox: Mailbox) -> io::Result<Output> {
-        let Replacement { file, pending } = Replacement::open(target)?;
-        Output::start(file, pending, mailbox)
+    pub fn to_file(target: &Path, places: Option<Places>, mailbox: Mailbox) -> io::Result<Output> {
+        let file = Replacement::open(target)?;
+        Output::start(file.writer()?, places, Some(file), mailbox)
     }
 
     fn start(
+        output: impl Write + Send + 'static,
+        places: Option<Places>,
+        file: Option<Replacement>,
+        mailbox: Mailbox,
+    ) -> io::Result<Output> {
+        match places {
+            None => Output::spawn(output, file, mailbox),
+            Some(places) => Output::spawn(Sorter { output, places }, file, mailbox),
+        }
+    }
+
+    fn spawn(
         mut sink: impl Write + Send + 'static,
-        pending: Option<Pending>,
+        file: Option<Replacement>,
         mailbox: Mailbox,
     ) -> io::Result<Output> {
         let (queue, texts) = mpsc::channel::<Vec<u8>>();
@@ -179,7 +102,7 @@ impl Output {
         Ok(Output {
             queue,
             thread,
-            pending,
+            file,
         })
     }
 
@@ -201,14 +124,9 @@ impl Output {
             .join()
             .expect("the output thread does not panic");
         written?;
-        let Some(pending) = &self.pending else {
-            return Ok(None);
-        };
-        let mut place = pending.target.clone();
-        if !is_complete {
-            place.as_mut_os_string().push(".partial");
+        match self.file {
+            Some(file) => file.finish(is_complete),
+            None => Ok(None),
         }
-        pending.put_at(&place)?;
-        Ok((!is_complete).then_some(place))
     }
 }

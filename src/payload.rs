@@ -66,6 +66,20 @@ impl Payload {
         }
     }
 
+    /// How many bytes it has.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Inline { len, .. } => usize::from(*len),
+            Repr::Heap { len, .. } => *len as usize,
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Becomes empty, and owns no memory.
     #[inline(always)]
     pub fn clear(&mut self) {
@@ -134,6 +148,7 @@ impl From<&[u8]> for Payload {
 impl Deref for Payload {
     type Target = [u8];
 
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],

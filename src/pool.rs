@@ -222,6 +222,7 @@ impl Shared {
         let (mut input, mut output) = (Payload::EMPTY, Vec::new());
         while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());
+            let chunk_end = begun + CHUNK_TIME;
             let mut next = thread.slot().begin(begun, &mut input);
             while next.is_some() {
                 output.clear();
@@ -240,7 +241,7 @@ impl Shared {
                 slot.end(status, fill, now);
                 thread.stop.set(false);
                 // The rest of a chunk that takes longer than expected is for whoever comes next.
-                next = match now.since(begun) < CHUNK_TIME {
+                next = match now < chunk_end {
                     true => slot.begin(now, &mut input),
                     false => None,
                 };
@@ -368,7 +369,10 @@ fn run(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>) -> 
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let (status, error) = match result {
         Ok(Ok(())) if output.len() <= PAYLOAD_BYTES_MAX => return Status::Done,
-        Ok(Ok(())) => {
+        Ok(Err(KernelError::FailedWithOutput)) if output.len() <= PAYLOAD_BYTES_MAX => {
+            return Status::Failed;
+        }
+        Ok(Ok(()) | Err(KernelError::FailedWithOutput)) => {
             let error = format!(
                 "its output of {} bytes is longer than any may be",
                 output.len()

@@ -180,6 +180,16 @@ pub enum Event<'a> {
         /// The attempt whose kernel goes on, if one more does.
         hung: Option<Attempt>,
     },
+    /// The next piece of the job's input; an empty one is its end.
+    Input {
+        /// As much as there was, up to a bound.
+        bytes: &'a [u8],
+    },
+    /// The job's input cannot be read any further.
+    InputFailed {
+        /// In words.
+        reason: String,
+    },
     /// So many bytes of what was written have reached the output.
     Written {
         /// How many.
@@ -230,6 +240,9 @@ pub trait Sink {
     fn pause(&mut self, conn: ConnId, paused: bool);
     /// Appends so many whole records to the journal; answered by `Recorded` in pieces.
     fn record(&mut self, records: &[u8], count: usize);
+    /// Asks for the next piece of the job's input; answered by one `Input` or `InputFailed`. Not
+    /// again before that.
+    fn read(&mut self);
     /// Appends to the output; answered by `Written` in pieces.
     fn write(&mut self, bytes: &[u8]);
     /// Notes when an attempt ran, if a trace is wanted.
@@ -246,13 +259,14 @@ pub enum Exit {
     /// Head: some task failed for good, or results differ from the serial run. Worker: no slot is
     /// left.
     Failed,
-    /// Bad usage.
+    /// Bad usage, or a key that cannot be used.
     Usage,
     /// No worker could be used.
     NoWorker,
-    /// The journal does not fit: it is another job's or another input's, damaged, or in use.
+    /// The journal does not fit: it is another job's or another input's, damaged, or in use. Or the
+    /// input cannot be read.
     Journal,
-    /// The output or the journal could not be written, or no socket be opened.
+    /// The output, the journal or a key could not be written, or no socket be opened.
     Output,
     /// Interrupted; what was done has been written.
     Interrupted,

@@ -5,21 +5,27 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod listening;
+mod map;
 mod telling;
 
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use log::{LevelFilter, error, warn};
+use log::{LevelFilter, error, info, warn};
 
+use crate::alone;
 use crate::channel;
+use crate::command;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
 use crate::journal::{Header, Record};
@@ -29,18 +35,20 @@ use crate::key::Keys;
 use crate::keyfile;
 use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
-use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
+use crate::program;
 use crate::progress::Progress;
 use crate::reactor::{Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
+use crate::supervisor::Supervisor;
 use crate::time::Duration;
 use crate::trace::Trace;
 use crate::worker::{Worker, WorkerConfig};
+use listening::{listen, serve_status};
 use telling::{
     compare, finish_trace, is_terminal, open_file, say_comparison, say_summary, seconds,
     write_report,
@@ -54,7 +62,10 @@ pub fn head(options: &HeadOptions) -> u8 {
 /// Runs a head whose workers within this process have kernels of one's own.
 pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
     messages::start("head", level(options.quiet, LevelFilter::Warn));
-    finish(run_head(options, kernels))
+    finish(match &options.job {
+        Job::Map(job) if options.dry_run => map::dry_run(job, options.output.as_deref()),
+        _ => run_head(options, kernels),
+    })
 }
 
 /// Runs `worker` until it is told to end.
@@ -62,10 +73,44 @@ pub fn worker(options: &WorkerOptions) -> u8 {
     serve(options, builtin())
 }
 
+/// The program `worker` with kernels of one's own instead of the built-in ones: it understands the
+/// same command line, given without the program's name, prints the same lines, and runs until it is
+/// told to end. What it returns is the process' exit code, which `--help` explains.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use teamster::Kernels;
+///
+/// fn main() -> ExitCode {
+///     let kernels = Kernels::new().with_fn("reverse", |input| {
+///         Ok(input.iter().rev().copied().collect())
+///     });
+///     teamster::worker(std::env::args_os().skip(1), kernels)
+/// }
+/// ```
+pub fn own_worker(args: impl IntoIterator<Item = OsString>, kernels: Kernels) -> ExitCode {
+    ExitCode::from(match WorkerOptions::parse(args) {
+        Ok(options) => serve(&options, kernels),
+        Err(early) => early.report(),
+    })
+}
+
 /// Runs a worker with kernels of one's own until it is told to end.
 pub fn serve(options: &WorkerOptions, kernels: Kernels) -> u8 {
     messages::start("worker", level(options.quiet, LevelFilter::Info));
-    finish(run_worker(options, kernels))
+    finish(match &options.single {
+        None => run_worker(options, kernels),
+        Some(single) => {
+            let (stdin, stdout) = (io::stdin(), io::stdout());
+            Ok(alone::run(
+                single,
+                &kernels,
+                options.payload_max_bytes,
+                stdin,
+                stdout,
+            ))
+        }
+    })
 }
 
 fn level(quiet: bool, level: LevelFilter) -> LevelFilter {
@@ -112,6 +157,7 @@ fn usage(reason: String) -> Failure {
 
 fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = head_keys(options)?;
+    let kernels = map::local_kernels(options, kernels)?;
     let mut reactor = new_reactor(Side::Head, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     // Before there is a file that would be left behind.
@@ -128,6 +174,7 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
             say(&format!("Status page: http://{address}/"));
         }
     }
+    map::open_input(options, &mut reactor)?;
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
             None => return Ok(Exit::Interrupted),
@@ -148,7 +195,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     config.ordered = !options.unordered;
     config.give_up = options.give_up;
     config.attempts_max = options.attempts_max;
+    config.retries = options.retries;
     config.failures_max = options.failures_max;
+    config.ends_softly = options.ends_softly;
     config.duplicates = options.duplicates;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
@@ -161,6 +210,10 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     }
     if let Some(progress) = Progress::new(options.progress, is_terminal()) {
         reactor.set_progress(progress);
+    }
+    tell_supervisor(&mut reactor, "Running");
+    if let Job::Map(job) = role.workload_mut().job_mut() {
+        job.begin(map::epoch_ms());
     }
     let ran = reactor.run(&mut role);
     messages::show(String::new());
@@ -202,12 +255,24 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
 /// The key to workers elsewhere; those inside this process get one that nobody else has, so that
 /// no other user of this machine has them work for him.
 fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
-    let Cluster::Remote(workers) = &options.cluster else {
-        let key = channel::IS_AVAILABLE.then(keyfile::random).transpose();
-        let key = key.map_err(failure("cannot make a key for local workers"))?;
-        return Ok(key.map(Keys::from));
-    };
-    let keys = keyfile::find(options.key_file.as_deref()).map_err(usage)?;
+    match &options.cluster {
+        Cluster::Local(_) => local_keys().map_err(failure("cannot make a key for local workers")),
+        Cluster::Remote(workers) => {
+            remote_keys(workers, options.key_file.as_deref()).map_err(usage)
+        }
+    }
+}
+
+pub(crate) fn local_keys() -> io::Result<Option<Keys>> {
+    let key = channel::IS_AVAILABLE.then(keyfile::random).transpose()?;
+    Ok(key.map(Keys::from))
+}
+
+pub(crate) fn remote_keys(
+    workers: &[Address],
+    key_file: Option<&Path>,
+) -> Result<Option<Keys>, String> {
+    let keys = keyfile::find(key_file)?;
     if keys.is_none() && !workers.iter().all(Address::is_loopback) {
         warn!(
             "no key: whoever is between this head and its workers can read and change all they \
@@ -245,8 +310,12 @@ fn replay(
     let mut records = 0;
     while let Some(record) = reader.read().map_err(|error| file.misfit(error))? {
         if let Record::Outcome(outcome) = record {
-            let fits = role.replay(&outcome);
-            fits.map_err(|misfit| file.misfit(format!("does not fit: {misfit}")))?;
+            let misfit = |misfit| file.misfit(format!("does not fit: {misfit}"));
+            while !role.replay(&outcome).map_err(misfit)? {
+                if !feed(role, reactor)? {
+                    return Ok(());
+                }
+            }
         }
         records += 1;
         let text = role.take_text(REPLAY_BYTES);
@@ -257,10 +326,24 @@ fn replay(
             }
         }
     }
-    role.end_replay();
+    while !role.end_replay() {
+        if !feed(role, reactor)? {
+            return Ok(());
+        }
+    }
     let end = reader.end();
     reactor.set_journal(file.record(end, sync_after, reactor.mailbox())?);
     Ok(())
+}
+
+/// Waits for a piece of the job's input before the run; false if that is over before it begins.
+fn feed(role: &mut Head<Compared<Job>>, reactor: &mut Reactor) -> Result<bool, Failure> {
+    let piece = reactor.read_through();
+    let piece = piece.map_err(failure("the event loop failed"))?;
+    if let Some(bytes) = &piece {
+        role.feed(bytes);
+    }
+    Ok(piece.is_some())
 }
 
 /// A journal that could not be written is the run's failure, also at its very end.
@@ -305,13 +388,15 @@ fn check_files(options: &HeadOptions) -> Result<(), Failure> {
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {
+    let (places, mailbox) = (map::open_places(options)?, reactor.mailbox());
     match &options.output {
-        None => {
-            Output::to_stdout(reactor.mailbox()).map_err(failure("cannot write standard output"))
-        }
+        None if matches!(options.job, Job::Mandelbrot(_)) && io::stdout().is_terminal() => Err(
+            usage("a terminal shows no picture; say where it goes with -o FILE".into()),
+        ),
+        None => Output::to_stdout(places, mailbox).map_err(failure("cannot write standard output")),
         Some(path) => {
             let what = format!("cannot write {}", path.display());
-            Output::to_file(path, reactor.mailbox()).map_err(failure(&what))
+            Output::to_file(path, places, mailbox).map_err(failure(&what))
         }
     }
 }
@@ -374,7 +459,7 @@ fn workers(
             let mut addresses = Vec::new();
             for _ in 0..*count {
                 let config = local_config(options, kernels);
-                let started = start_local(config, keys.cloned());
+                let started = start_local(config, keys.cloned(), None);
                 addresses.push(
                     started
                         .map_err(failure("cannot start a local worker"))?
@@ -398,12 +483,16 @@ fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
     config
 }
 
-/// Starts a worker inside this process, on a real socket of its own.
-fn start_local(config: WorkerConfig, keys: Option<Keys>) -> io::Result<SocketAddr> {
+/// Starts a worker inside this process, on a real socket of its own. A byte from `stop` ends it.
+pub(crate) fn start_local(
+    config: WorkerConfig,
+    keys: Option<Keys>,
+    stop: Option<UnixStream>,
+) -> io::Result<SocketAddr> {
     let any = (Ipv4Addr::LOCALHOST, 0).into();
-    let (reactor, address) = local_reactor(any, &config, keys.as_ref())?;
+    let (reactor, address) = local_reactor(any, &config, keys.as_ref(), stop.as_ref())?;
     let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref()) {
+        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref(), stop.as_ref()) {
             // The head notices that the worker is silent, as with any other.
             error!("a local worker stopped: {error}");
         }
@@ -416,10 +505,14 @@ fn local_reactor(
     at: SocketAddr,
     config: &WorkerConfig,
     keys: Option<&Keys>,
+    stop: Option<&UnixStream>,
 ) -> io::Result<(Reactor, SocketAddr)> {
     let mut reactor = new_reactor(Side::Worker, config.payload_bytes_max, keys)?;
     let address = reactor.listen(at)?;
     reactor.start_pool(config.slots)?;
+    if let Some(stop) = stop {
+        reactor.watch_signals(stop.try_clone()?)?;
+    }
     Ok((reactor, address))
 }
 
@@ -430,17 +523,22 @@ fn serve_locally(
     address: SocketAddr,
     mut config: WorkerConfig,
     keys: Option<&Keys>,
+    stop: Option<&UnixStream>,
 ) -> io::Result<()> {
     loop {
         config.incarnation = incarnation();
         if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
             return Ok(());
         }
-        (reactor, _) = local_reactor(address, &config, keys)?;
+        (reactor, _) = local_reactor(address, &config, keys, stop)?;
     }
 }
 
-fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io::Result<Reactor> {
+pub(crate) fn new_reactor(
+    side: Side,
+    payload_bytes_max: usize,
+    keys: Option<&Keys>,
+) -> io::Result<Reactor> {
     let mut reactor = Reactor::new(side, payload_bytes_max)?;
     if let Some(keys) = keys {
         reactor.set_keys(keys.clone())?;
@@ -451,6 +549,12 @@ fn new_reactor(side: Side, payload_bytes_max: usize, keys: Option<&Keys>) -> io:
 fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let keys = worker_keys(options)?;
     let address = options.address(keys.is_some()).map_err(usage)?;
+    if keys.is_none() && options.listen.is_none() {
+        info!("no key, so only this machine can reach it; head --keygen FILE makes one");
+    }
+    let programs = options.programs(keys.is_some()).map_err(usage)?;
+    let map = program::opener(programs, options.payload_max_bytes);
+    let kernels = kernels.with(command::NAME, map);
     let mut reactor = new_reactor(Side::Worker, options.payload_max_bytes, keys.as_ref())
         .map_err(failure("cannot start the event loop"))?;
     let address = listen(&mut reactor, &address, &options.allow)?;
@@ -468,7 +572,9 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
         .map_err(failure("cannot watch for signals"))?;
     // A worker whose standard output is closed works all the same.
     let mut stdout = io::stdout();
-    let _ = writeln!(stdout, "Listening on {address}").and_then(|()| stdout.flush());
+    let status = format!("Listening on {address}");
+    let _ = writeln!(stdout, "{status}").and_then(|()| stdout.flush());
+    tell_supervisor(&mut reactor, &status);
     reactor
         .run(&mut Worker::new(config))
         .map_err(failure("the event loop failed"))
@@ -485,51 +591,15 @@ fn worker_keys(options: &WorkerOptions) -> Result<Option<Keys>, Failure> {
     Ok(None)
 }
 
-/// Serves the status page from now on.
-fn serve_status(reactor: &mut Reactor, address: SocketAddr) -> Result<SocketAddr, Failure> {
-    if !address.ip().is_loopback() {
-        warn!(
-            "whoever reaches {address} may read how this run goes; `--status {}` keeps that to \
-             this machine, and `ssh -L {0}:127.0.0.1:{0} HERE` brings it to another",
-            address.port()
-        );
-    }
-    let what = format!("cannot serve the status page on {address}");
-    reactor.serve_status(address).map_err(|error| Failure {
-        exit: Exit::Output,
-        reason: format!("{what}: {error}{}", bind_hint(&error, "--status")),
-    })
-}
-
-/// Listens on the first address of the name that can be bound.
-fn listen(
-    reactor: &mut Reactor,
-    address: &Address,
-    allow: &[Network],
-) -> Result<SocketAddr, Failure> {
-    let what = format!("cannot listen on {address}");
-    let resolved = (&address.host()[..], address.port).to_socket_addrs();
-    let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for candidate in resolved.map_err(failure(&what))? {
-        match reactor.listen_for(candidate, allow) {
-            Ok(bound) => return Ok(bound),
-            Err(refused) => error = refused,
+/// Lets the supervisor know that the program can be used, and go on knowing that it lives.
+fn tell_supervisor(reactor: &mut Reactor, status: &str) {
+    match Supervisor::from_env() {
+        Ok(None) => {}
+        Ok(Some(supervisor)) => {
+            supervisor.ready(status);
+            reactor.set_supervisor(supervisor);
         }
-    }
-    Err(Failure {
-        exit: Exit::Output,
-        reason: format!("{what}: {error}{}", bind_hint(&error, "--listen")),
-    })
-}
-
-/// What to do about an address that cannot be had.
-fn bind_hint(error: &io::Error, flag: &str) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("; another program does, choose another port with {flag}")
-        }
-        io::ErrorKind::AddrNotAvailable => "; that is not an address of this machine".into(),
-        _ => String::new(),
+        Err(error) => warn!("cannot tell the supervisor at $NOTIFY_SOCKET anything: {error}"),
     }
 }
 

@@ -13,6 +13,7 @@ mod blame;
 mod entry;
 mod loss;
 mod replay;
+mod retries;
 mod ring;
 mod seat;
 mod table;
@@ -20,7 +21,6 @@ mod tail;
 
 use std::collections::BTreeMap;
 
-use crate::failures::Failures;
 use crate::frame::Status;
 use crate::journal::Outcome;
 use crate::limits::{WINDOW_BYTES, WINDOW_TASKS};
@@ -32,6 +32,7 @@ use blame::{Blame, Waiting};
 use entry::{State, Times};
 pub use loss::Loss;
 pub use replay::Misfit;
+use retries::Retries;
 use seat::Seat;
 use table::Table;
 pub use table::{Answer, Counts};
@@ -50,6 +51,7 @@ pub struct Scheduler {
     reserved: Option<u32>,
     /// The reasons of failures that are not believed yet: they may be the worker's fault.
     doubts: BTreeMap<u64, Payload>,
+    retries: Retries,
     /// A task is given up at so many losses; at least 1.
     attempts_max: u32,
     /// Moving mean of output lengths: what an attempt in flight will add to the window.
@@ -104,6 +106,7 @@ impl Scheduler {
             seats: (0..workers).map(|_| Seat::default()).collect(),
             reserved: None,
             doubts: BTreeMap::new(),
+            retries: Retries::default(),
             attempts_max,
             output_bytes_mean: 0,
             typical: Typical::default(),
@@ -123,9 +126,9 @@ impl Scheduler {
     #[inline(always)]
     pub fn has_room(&self) -> bool {
         let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
-        self.table.counts().open() == 0
-            || (self.table.window_tasks() < WINDOW_TASKS
-                && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
+        (self.table.window_tasks() < WINDOW_TASKS
+            && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
+            || self.table.counts().open() == 0
     }
 
     /// Adds the next task, ready to be sent.
@@ -245,6 +248,11 @@ impl Scheduler {
         now: Time,
     ) -> Verdict {
         self.seats[worker as usize].answered_at = now;
+        if status.is_failure()
+            && let Some(verdict) = self.retry(worker, attempt)
+        {
+            return verdict;
+        }
         let sent_at = match self.leave(worker, attempt) {
             Ok(sent_at) => sent_at,
             Err(verdict) => return verdict,
@@ -302,7 +310,7 @@ impl Scheduler {
             let Some(State::Doubted(times)) = self.table.get(task).map(|entry| entry.state) else {
                 unreachable!("it is doubted");
             };
-            self.settle(task, worker, Status::Failed, &reason, times);
+            self.confirm_one(task, worker, &reason, times);
         }
         tasks.len()
     }
@@ -341,16 +349,22 @@ impl Scheduler {
         self.table.recorded(count);
     }
 
-    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    /// The next outcome to deliver, if there is one.
     #[inline(always)]
-    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        self.table.deliver(deliver)
+    pub fn due(&self) -> Option<Answer<'_>> {
+        self.table.due()
     }
 
-    /// Like [`Scheduler::deliver`], but past tasks without an outcome, which are dropped: for the end
-    /// of a run that cannot go on.
-    pub fn deliver_or_skip(&mut self, deliver: impl FnMut(&Answer<'_>)) -> bool {
-        self.table.deliver_or_skip(deliver)
+    /// It is delivered: its task is done with.
+    #[inline(always)]
+    pub fn delivered(&mut self) {
+        self.table.delivered();
+    }
+
+    /// Drops the tasks without an outcome that delivery waits for: at the end of a run that cannot
+    /// go on.
+    pub fn skip_gap(&mut self) {
+        self.table.skip_gap();
     }
 
     /// How many open tasks are in which state.
@@ -396,11 +410,6 @@ impl Scheduler {
     /// Tasks that have failed for good.
     pub fn failed(&self) -> u64 {
         self.table.failed()
-    }
-
-    /// Why.
-    pub fn failures(&self) -> &Failures {
-        self.table.failures()
     }
 
     /// Tasks that have an outcome, of this run or of an earlier one.
@@ -485,6 +494,7 @@ impl Scheduler {
     fn settle(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
         self.table.answer(task, worker, status, output, times);
         self.cancel_twin(task);
+        self.retries.forget(task);
     }
 
     /// Shortens the lists of what workers were sent where they are mostly what was answered since:

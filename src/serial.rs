@@ -7,6 +7,7 @@
 //!
 //! Invariant: a digest depends on which task had which result, and on neither order nor time.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ pub struct Serial {
 /// raised it returns as soon as it can, with a result that means nothing.
 ///
 /// # Errors
-/// Why there is no such kernel.
+/// Why there is no such kernel, or that the job reads an input, which can be read only once.
 pub fn run(
     mut job: impl Workload,
     kernels: &Kernels,
@@ -69,8 +70,13 @@ pub fn run(
     let (mut input, mut output) = (Vec::new(), Vec::new());
     for task in 0.. {
         input.clear();
-        if stop.is_raised() || job.next(&mut input) == Next::End {
+        if stop.is_raised() {
             break;
+        }
+        match job.next(&mut input) {
+            Next::Task => {}
+            Next::Later => return Err("a job that reads its input runs only once".into()),
+            Next::End => break,
         }
         output.clear();
         let status = run_one(&*kernel, &input, stop, &mut output);
@@ -88,6 +94,7 @@ fn run_one(kernel: &dyn Kernel, input: &[u8], stop: &Stop, output: &mut Vec<u8>)
     let result = catch_unwind(AssertUnwindSafe(|| kernel.run(input, stop, output)));
     let reason = match result {
         Ok(Ok(())) => return Status::Done,
+        Ok(Err(KernelError::FailedWithOutput)) => return Status::Failed,
         Ok(Err(KernelError::Failed(reason) | KernelError::Host(reason))) => reason,
         Err(_) => "the kernel panicked".into(),
     };
@@ -108,6 +115,11 @@ impl<W: Workload> Compared<W> {
     pub fn new(job: W, is_wanted: bool) -> Compared<W> {
         let digest = is_wanted.then(Digest::default);
         Compared { job, digest }
+    }
+
+    /// The job itself.
+    pub fn job_mut(&mut self) -> &mut W {
+        &mut self.job
     }
 
     /// Of all that was delivered so far.
@@ -137,8 +149,24 @@ impl<W: Workload> Workload for Compared<W> {
         self.job.share()
     }
 
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        self.job.reason(output)
+    }
+
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         self.job.next(input)
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.job.feed(bytes);
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        self.job.unfit(input)
+    }
+
+    fn is_final(&self, output: &[u8]) -> bool {
+        self.job.is_final(output)
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -227,6 +255,7 @@ mod tests {
                 attempts: 1,
                 queue_us: 0,
                 run_us: 0,
+                answered_ms: 0,
             };
             compared.deliver(&delivery, &mut text);
         }

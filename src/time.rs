@@ -30,9 +30,14 @@ impl Time {
         self.0
     }
 
+    /// Microseconds passed since `earlier`; zero if `earlier` is later.
+    pub const fn micros_since(self, earlier: Time) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Time passed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.micros_since(earlier))
     }
 }
 

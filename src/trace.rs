@@ -89,7 +89,8 @@ fn write_all(
     file.write_all(&text)?;
     file.into_inner()
         .map_err(|error| error.into_error())?
-        .finish()
+        .finish(true)?;
+    Ok(())
 }
 
 /// When each row of one worker is free.

@@ -168,17 +168,18 @@ impl Worker {
         Ok(())
     }
 
+    #[cold]
     fn frame(
         &mut self,
         conn: ConnId,
-        frame: Frame<'_>,
+        frame: &Frame<'_>,
         now: Time,
         out: &mut impl Sink,
     ) -> Result<(), Refused> {
         let Some(session) = self.sessions.get_mut(conn) else {
             return Ok(());
         };
-        match (&session.phase, frame) {
+        match (&session.phase, *frame) {
             (
                 Phase::Greeting { .. },
                 Frame::Hello {
@@ -484,6 +485,7 @@ fn too_long(bytes: usize, limit_bytes: usize) -> String {
 }
 
 impl Role for Worker {
+    #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         match event {
             Event::Opened { conn, peer, .. } => self.opened(conn, peer, now, out),
@@ -491,7 +493,7 @@ impl Role for Worker {
             Event::Frame { conn, frame } => {
                 let taken = match *frame {
                     Frame::Task { attempt, input } => self.task(conn, attempt, input, out),
-                    frame => self.frame(conn, frame, now, out),
+                    _ => self.frame(conn, frame, now, out),
                 };
                 if let Err(refused) = taken {
                     self.refuse(conn, &refused, now, out);
@@ -503,11 +505,13 @@ impl Role for Worker {
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
             Event::DialFailed { .. }
+            | Event::Input { .. }
+            | Event::InputFailed { .. }
             | Event::Written { .. }
             | Event::OutputFailed { .. }
             | Event::Recorded { .. }
             | Event::JournalFailed { .. } => {
-                unreachable!("a worker neither dials nor writes")
+                unreachable!("a worker neither dials nor reads nor writes")
             }
         }
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{Ended, Run, Worker, assert_same_text, run_head, squares, worker_thread};
-use teamster::kernel::{Kernel, KernelError, Kernels, Open, Stop};
+use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::kernels::square;
 
 /// A kernel that is a function of n, without simulated work.
@@ -25,16 +25,18 @@ impl Kernel for Answer {
     }
 }
 
+type Opened = Result<Arc<dyn Kernel>, String>;
+
 /// A worker in this process that answers so.
-fn answering(open: Open) -> String {
+fn answering(open: fn(&[u8]) -> Opened) -> String {
     worker_thread(Kernels::new().with(square::NAME, open), 1 << 20).to_string()
 }
 
-fn fails_all(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
+fn fails_all(_: &[u8]) -> Opened {
     Ok(Arc::new(Answer(|_| Err("no such library".into()))))
 }
 
-fn cannot_run(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
+fn cannot_run(_: &[u8]) -> Opened {
     Ok(Arc::new(Answer(|_| {
         Err(KernelError::Host("the disk is full".into()))
     })))
@@ -94,7 +96,7 @@ fn a_worker_that_can_run_nothing_eats_no_task() {
 /// Whether the worker of `fails_until_repaired` is still broken.
 static IS_BROKEN: AtomicBool = AtomicBool::new(true);
 
-fn fails_until_repaired(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
+fn fails_until_repaired(_: &[u8]) -> Opened {
     Ok(Arc::new(Answer(|_| {
         match IS_BROKEN.load(Ordering::SeqCst) {
             true => Err("not yet".into()),
@@ -122,7 +124,7 @@ fn a_worker_that_was_repaired_is_used_again() {
 /// How often each n was run that fails.
 static RUNS: Mutex<BTreeMap<u64, u32>> = Mutex::new(BTreeMap::new());
 
-fn fails_some(_: &[u8]) -> Result<Arc<dyn Kernel>, String> {
+fn fails_some(_: &[u8]) -> Opened {
     Ok(Arc::new(Answer(|n| {
         if n % 50 != 7 {
             return Ok(());

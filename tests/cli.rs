@@ -23,9 +23,10 @@ fn run_worker(args: &str) -> Ended {
     Process::start(&mut worker(args)).end()
 }
 
-/// Runs a shell script in which `HEAD` stands for the program.
+/// Runs a shell script in which `HEAD` and `WORKER` stand for the programs.
 fn shell(script: &str) -> Ended {
     let script = script.replace("HEAD", env!("CARGO_BIN_EXE_head"));
+    let script = script.replace("WORKER", env!("CARGO_BIN_EXE_worker"));
     Process::start(Command::new("sh").args(["-c", &script])).end()
 }
 
@@ -129,6 +130,17 @@ fn bad_usage_is_2_with_a_hint_on_standard_error() {
         );
         ended.says(reason);
         assert_eq!(ended.err[1], format!("Try '{name} --help'."));
+    }
+}
+
+#[test]
+#[cfg(not(feature = "noise"))]
+fn a_key_is_refused_by_a_build_without_encryption() {
+    for ended in [
+        run_worker("-l 127.0.0.1:0 --key-file k"),
+        run_head("-w 127.0.0.1:1 --key-file k square"),
+    ] {
+        ended.expect(2).says("this build has no encryption");
     }
 }
 
@@ -402,4 +414,40 @@ fn a_closed_standard_error_does_no_harm() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout, squares(3).into_bytes());
     assert_eq!(shell("exec HEAD primes 2 1 2>&-").code, Some(2));
+}
+
+#[test]
+fn a_picture_is_whole_and_the_same_on_one_worker_and_on_three() {
+    let line = "mandelbrot --size 31x20 --iterations 50";
+    let one = run_head(&format!("--local 1 {line} --compare")).expect(0);
+    one.says("Results: identical");
+    let three = run_head(&format!("--local 3 {line}")).expect(0);
+    assert_eq!(one.out, three.out);
+    assert_eq!(one.out[..2], *b"BM");
+    let length = u32::from_le_bytes(one.out[2..6].try_into().unwrap());
+    assert_eq!(one.out.len(), length as usize);
+    assert_eq!(one.out.len(), 54 + 96 * 20);
+}
+
+#[test]
+fn a_terminal_gets_no_picture() {
+    // `script` gives the program a terminal, and its exit code is the program's.
+    let ended = shell("script -qec 'HEAD mandelbrot --size 3x2 2>&1' /dev/null").expect(2);
+    assert!(
+        ended.text().contains("say where it goes with -o FILE"),
+        "{}",
+        ended.text()
+    );
+}
+
+#[test]
+fn a_kernel_runs_without_a_head() {
+    let ran = shell("echo 1 1000000 | WORKER --run primes").expect(0);
+    assert_eq!((ran.text(), ran.err.len()), ("78498\n", 0));
+    let failed = shell("echo 4294967296 | WORKER --run square").expect(1);
+    failed.says("worker: error: the square of 4294967296 does not fit 64 bits");
+    let wrong = shell("echo seven | WORKER --run square").expect(2);
+    wrong.says("standard input: \"seven\\n\", where there should be 1 whole numbers");
+    let unknown = shell("WORKER --run cube </dev/null").expect(2);
+    unknown.says("no kernel \"cube\" here, only mandelbrot, primes, square");
 }

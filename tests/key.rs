@@ -6,6 +6,8 @@
 //! Invariant: no test depends on this machine's own key: each names a file, or expects an end before
 //! one is looked for.
 
+#![cfg(feature = "noise")]
+
 mod common;
 
 use std::fs::{self, Permissions};
@@ -183,4 +185,57 @@ fn a_head_without_a_key_says_once_that_others_can_read_along() {
         "{:?}",
         ended.err
     );
+}
+
+#[test]
+fn a_key_on_one_side_only_is_named_on_both() {
+    let keys = Keys::new();
+    let key = keys.make("key");
+    let keyed = listen(&format!("--key-file {key}"));
+    run(&keyed, "").expect(3).says(&format!(
+        "worker {} cannot be used: it has a key and this side has none; give this side the same by",
+        keyed.address
+    ));
+    keyed.says("closed: this side has a key and it has none; give it the same by --key-file FILE");
+    let unkeyed = listen("");
+    run(&unkeyed, &format!("--key-file {key}"))
+        .expect(3)
+        .says(&format!(
+            "worker {} cannot be used: this side has a key and it has none",
+            unkeyed.address
+        ));
+    unkeyed.says("closed: it has a key and this side has none");
+}
+
+#[test]
+fn a_wrong_key_ends_the_run_and_is_called_so() {
+    let keys = Keys::new();
+    let (right, wrong) = (keys.make("right"), keys.make("wrong"));
+    let keyed = listen(&format!("--key-file {right}"));
+    let ended = run(&keyed, &format!("--key-file {wrong}")).expect(3);
+    ended.says(&format!(
+        "worker {} cannot be used: it does not have the key of this side",
+        keyed.address
+    ));
+    keyed.says("closed: it does not have the key of this side");
+    // It is none the worse for that.
+    run(&keyed, &format!("--key-file {right}")).expect(0);
+}
+
+#[test]
+fn a_worker_takes_the_old_key_and_the_new_one_while_they_change() {
+    let keys = Keys::new();
+    let (old, new) = (keys.make("old"), keys.make("new"));
+    let both = keys.path("both");
+    let text = |path| fs::read_to_string(path).unwrap();
+    fs::write(&both, format!("{}# new\n{}", text(&old), text(&new))).unwrap();
+    fs::set_permissions(&both, Permissions::from_mode(0o600)).unwrap();
+    let changing = listen(&format!("--key-file {both}"));
+    for key in [&old, &new, &both] {
+        let ended = run(&changing, &format!("--key-file {key}")).expect(0);
+        assert_eq!(ended.text(), squares(3));
+    }
+    // A head dials with the first.
+    let changed = listen(&format!("--key-file {new}"));
+    run(&changed, &format!("--key-file {both}")).expect(3);
 }

@@ -19,10 +19,10 @@ use std::thread;
 use std::time::Instant;
 
 use common::net::{Client, HELLO, serve};
-use common::{Process, Worker, head, run_head, squares, worker};
+use common::{Process, Worker, head, squares, worker};
 use teamster::channel::MESSAGE_BYTES;
 use teamster::frame::{HEADER_BYTES, Side, keyed_opening, opening};
-use teamster::limits::{GREETING_TIMEOUT, STRANGER_LINES_MAX};
+use teamster::limits::GREETING_TIMEOUT;
 use tempfile::TempDir;
 
 /// A folder with keys.
@@ -208,22 +208,6 @@ fn the_wrong_key_and_random_bytes_get_the_same_answer() {
 }
 
 #[test]
-fn a_key_on_one_side_only_is_told_apart() {
-    let keys = Keys::new();
-    let key = keys.make("key");
-    let (with, without) = (keyed_worker(&key), Worker::start(1));
-    let ended = run_head(&format!("-w {} square", with.address)).expect(3);
-    ended.says("has a key and this side has none");
-    let args = format!("-w {} square", without.address);
-    let ended = Process::start(&mut keyed(head(&args), &key))
-        .end()
-        .expect(3);
-    ended.says("has a key and it has none");
-    with.says("has a key and it has none");
-    without.says("has a key and this side has none");
-}
-
-#[test]
 fn who_says_nothing_after_the_opening_is_closed_in_time() {
     let keys = Keys::new();
     let worker = keyed_worker(&keys.make("key"));
@@ -240,7 +224,7 @@ fn who_says_nothing_after_the_opening_is_closed_in_time() {
         assert_eq!(client.until_closed(), keyed_opening(Side::Worker));
     }
     assert!(begun.elapsed() >= GREETING_TIMEOUT);
-    assert!(STRANGER_LINES_MAX > 2 && worker.process.err.count("no greeting within") == 2);
+    worker.process.err.wait_for_nth("no greeting within", 2);
     let mut client = Client::connect(&worker.address);
     client.send(&opening(Side::Head));
     assert_eq!(client.until_closed(), keyed_opening(Side::Worker));
@@ -257,4 +241,23 @@ fn workers_inside_a_head_have_a_key_that_nobody_else_has() {
     let mut stranger = Client::opened(address.expect("whose"));
     stranger.frame(HELLO);
     assert_eq!(stranger.until_closed(), keyed_opening(Side::Worker));
+}
+
+/// What is said before the handshake is over is sealed after it, also if it is the last.
+#[test]
+fn a_worker_that_is_about_to_end_says_so_to_a_new_head() {
+    let keys = Keys::new();
+    let key = keys.make("key");
+    let worker = keyed_worker(&key);
+    let run = |args: &str| {
+        let args = format!("-w {} {args}", worker.address);
+        Process::start(&mut keyed(head(&args), &key))
+    };
+    let first = run("square --count 1 --work-ms 3000");
+    worker.says("sends tasks");
+    worker.process.signal("TERM");
+    worker.says("about to end");
+    let second = run("--give-up 1 square --count 1").end().expect(3);
+    second.says("it refused: it is about to end");
+    assert_eq!(first.end().expect(0).text(), squares(1));
 }

@@ -91,7 +91,7 @@ fn run(
     sizes: &[(usize, usize)],
 ) -> (Exit, Vec<Result<usize, String>>) {
     let mut reactor = Reactor::new(Side::Head, limit).unwrap();
-    reactor.set_output(Output::to_stdout(reactor.mailbox()).unwrap());
+    reactor.set_output(Output::to_stdout(None, reactor.mailbox()).unwrap());
     reactor.set_targets(vec![Target {
         host: worker.ip().to_string(),
         port: worker.port(),

@@ -74,6 +74,14 @@ fn arguments() {
     }
 }
 
+#[test]
+fn command() {
+    for (name, bytes) in seeds("command") {
+        eprintln!("{name}");
+        fuzzing::command(&bytes);
+    }
+}
+
 /// The committed seeds of a target, by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

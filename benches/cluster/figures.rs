@@ -29,7 +29,7 @@ const fn row(section: Section, key: &'static str, what: &'static str, wanted: &'
     }
 }
 
-use Section::{Echo, Empty, Fair, Journal, Long, Many, Mix, Rtt, Short, Ten};
+use Section::{Echo, Empty, Fair, Journal, Keyed, Long, Many, Mix, Rtt, Short, Ten};
 
 /// All there are, in the order of the table.
 const ROWS: &[Row] = &[
@@ -138,6 +138,15 @@ const ROWS: &[Row] = &[
         "of that without",
         "1.00",
     ),
+    row(Keyed, "unkeyed_per_s", "empty tasks/s without a key", ""),
+    row(Keyed, "keyed_per_s", "empty tasks/s with one", ""),
+    row(Keyed, "keyed_of_without", "of that without", ">= 0.50"),
+    row(Keyed, "unkeyed_1ms_per_s", "1 ms tasks/s without a key", ""),
+    row(Keyed, "keyed_1ms_per_s", "1 ms tasks/s with one", ""),
+    row(Keyed, "keyed_1ms_of_without", "of that without", ">= 0.97"),
+    row(Keyed, "keyed_echo_mb_s", "MB/s of echoes with a key", ""),
+    row(Keyed, "seal_mb_s", "MB/s of sealing and opening alone", ""),
+    row(Keyed, "keyed_echo_of_seal", "of that alone", ">= 0.50"),
     row(Long, "long_first_per_s", "tasks/s, first 10 million", ""),
     row(Long, "long_last_per_s", "tasks/s, last 10 million", ""),
     row(

@@ -13,6 +13,7 @@ mod floor;
 mod load;
 mod process;
 mod roles;
+mod seal;
 mod sections;
 
 use std::process::ExitCode;

@@ -25,11 +25,13 @@ use crate::args::Args;
 use crate::figures::percentile;
 use crate::load::{Load, Work, kernels};
 use crate::process::{Pair, cpu, peak_kib};
+use crate::seal;
 
 /// Starts as many workers as asked for, each with a reactor and a pool of its own, and works.
 pub fn worker(args: &Args) {
     let start = |_| {
         let mut reactor = Reactor::new(Side::Worker, PAYLOAD_BYTES_DEFAULT).expect("a reactor");
+        set_keys(&mut reactor, args);
         let address = reactor.listen((Ipv4Addr::LOCALHOST, 0).into());
         reactor.start_pool(1).expect("a thread");
         let mut config = WorkerConfig::new(args.number("slots"), kernels());
@@ -60,6 +62,7 @@ pub fn head(args: &Args) {
         Target { host, port }
     };
     let mut reactor = Reactor::new(Side::Head, PAYLOAD_BYTES_DEFAULT).expect("a reactor");
+    set_keys(&mut reactor, args);
     reactor.set_targets(names.iter().map(target).collect());
     let load = Load::new(Work::parse(args), count, args.find("rtt").is_some());
     let mut config = HeadConfig::new(names);
@@ -74,6 +77,12 @@ pub fn head(args: &Args) {
         journal.finish().result.expect("it is durable");
     }
     role.print();
+}
+
+fn set_keys(reactor: &mut Reactor, args: &Args) {
+    if args.find("keyed").is_some() {
+        reactor.set_keys(seal::keys()).expect("randomness");
+    }
 }
 
 fn journal(path: &Path, load: &Load, reactor: &Reactor) -> Recorder {
@@ -141,6 +150,7 @@ impl Observed {
 }
 
 impl Role for Observed {
+    #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
         match &event {
             Event::Heard { .. } => self.now.visits += 1,

@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use teamster::channel;
 use teamster::limits::CREDIT_TASKS;
 
 use crate::figures::Figures;
 use crate::load::{ECHO_BYTES, Work, rounds_in, spin};
 use crate::process::{Pair, Servers, own, run, shipped_head, shipped_worker};
 use crate::roles::one_slot;
+use crate::seal;
 
 /// A measurement.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,11 +33,12 @@ pub enum Section {
     Many,
     Fair,
     Journal,
+    Keyed,
     Long,
 }
 
 impl Section {
-    pub const ALL: [Section; 10] = [
+    pub const ALL: [Section; 11] = [
         Section::Empty,
         Section::Rtt,
         Section::Echo,
@@ -45,6 +48,7 @@ impl Section {
         Section::Many,
         Section::Fair,
         Section::Journal,
+        Section::Keyed,
         Section::Long,
     ];
 
@@ -59,6 +63,7 @@ impl Section {
             Section::Many => "many",
             Section::Fair => "fair",
             Section::Journal => "journal",
+            Section::Keyed => "keyed",
             Section::Long => "long",
         }
     }
@@ -74,6 +79,7 @@ impl Section {
             Section::Many => "empty tasks on 2 and on 1000 workers that hold 64 each",
             Section::Fair => "ten tasks of 50 ms on two two-slot workers, the shipped programs",
             Section::Journal => "a journal on this disk, two one-slot workers",
+            Section::Keyed => "keyed sessions, two one-slot workers",
             Section::Long => "10^8 empty tasks on two one-slot workers",
         }
     }
@@ -89,6 +95,7 @@ impl Section {
             Section::Many => many(bench, figures),
             Section::Fair => fair(bench, figures),
             Section::Journal => journal(bench, figures),
+            Section::Keyed => keyed(bench, figures),
             Section::Long => long(figures),
         }
     }
@@ -349,6 +356,38 @@ fn journal(bench: &Bench, figures: &mut Figures) {
             figures.add(&format!("journalled{suffix}_per_s"), count as f64 / with);
             figures.add(&format!("journalled{suffix}_of_without"), without / with);
         }
+    }
+}
+
+fn keyed(bench: &Bench, figures: &mut Figures) {
+    if !channel::IS_AVAILABLE {
+        return;
+    }
+    let is_keyed: Pair<'_> = ("keyed", &true);
+    let without = own_workers();
+    let with = Servers::start(2, || {
+        own("worker", &[&one_slot()[..], &[is_keyed]].concat())
+    });
+    let rounds_1ms = rounds_in(Duration::from_millis(1));
+    let loads = [
+        ("", "empty", 0, bench.count(4_000_000)),
+        ("_1ms", "spin", rounds_1ms, bench.count(4_000)),
+    ];
+    let count = bench.count(1000);
+    for _ in 0..bench.rounds() {
+        for (suffix, work, rounds, count) in loads {
+            let rounds: Pair<'_> = ("rounds", &rounds);
+            let unkeyed = load(work, count, &without, &[rounds])["seconds"];
+            let keyed = load(work, count, &with, &[rounds, is_keyed])["seconds"];
+            figures.add(&format!("unkeyed{suffix}_per_s"), count as f64 / unkeyed);
+            figures.add(&format!("keyed{suffix}_per_s"), count as f64 / keyed);
+            figures.add(&format!("keyed{suffix}_of_without"), unkeyed / keyed);
+        }
+        let echoes = load("echo", count, &with, &[is_keyed])["seconds"];
+        let mb = (count as usize * ECHO_BYTES) as f64 / 1e6;
+        figures.add("keyed_echo_mb_s", mb / echoes);
+        figures.add("seal_mb_s", mb / seal::seconds(count));
+        figures.add_ratio("keyed_echo_of_seal", "keyed_echo_mb_s", "seal_mb_s");
     }
 }
 

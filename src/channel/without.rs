@@ -9,9 +9,11 @@ use super::MESSAGE_BYTES;
 use crate::frame::Side;
 use crate::key::Keys;
 
-pub enum Handshake {}
+pub struct Handshake(Never);
 
-pub enum Transport {}
+pub struct Transport(Never);
+
+enum Never {}
 
 pub type Message = [u8; MESSAGE_BYTES];
 
@@ -21,16 +23,16 @@ impl Handshake {
     }
 
     pub fn read(self, _: &Message) -> Option<(Transport, Option<Message>)> {
-        match self {}
+        match self.0 {}
     }
 }
 
 impl Transport {
     pub fn seal(&mut self, _: &[u8], _: &mut [u8]) {
-        match *self {}
+        match self.0 {}
     }
 
     pub fn open(&mut self, _: &[u8], _: &mut [u8]) -> Option<usize> {
-        match *self {}
+        match self.0 {}
     }
 }

@@ -33,14 +33,6 @@ enum Stage {
     Open,
 }
 
-/// Where the next whole frame lies.
-enum Unit {
-    /// In the first so many bytes of what was fed.
-    Fed(usize),
-    /// In the tail, which it fills.
-    Tail,
-}
-
 impl Decoder {
     /// A decoder for what the peer of `ours` sends, with payloads up to `payload_bytes_max`.
     pub fn new(ours: Side, payload_bytes_max: usize) -> Decoder {
@@ -75,10 +67,10 @@ impl Decoder {
     /// Where the next bytes of a large frame belong: to be read there and told to
     /// [`Decoder::advance`], which saves copying them. `None` where nothing is saved.
     pub fn room(&mut self) -> Option<&mut [u8]> {
-        let frame_bytes = match self.stage {
-            Stage::Open if self.filled >= HEADER_BYTES => self.frame_bytes(&self.tail).ok()?,
-            _ => return None,
-        };
+        if self.stage != Stage::Open || self.filled < HEADER_BYTES {
+            return None;
+        }
+        let (_, frame_bytes) = self.header(self.tail.first_chunk()?).ok()?;
         self.make_room(2 * self.filled, frame_bytes);
         let end = frame_bytes.min(self.tail.len());
         let room = &mut self.tail[self.filled..end];
@@ -130,8 +122,9 @@ impl Decoder {
         }
     }
 
-    /// Length of the frame that begins with `header`, after all checks a header alone allows.
-    fn frame_bytes(&self, header: &[u8]) -> Result<usize, FrameError> {
+    /// Kind and length of the frame that begins with `header`, after all checks a header alone allows.
+    #[inline(always)]
+    fn header(&self, header: &[u8; HEADER_BYTES]) -> Result<(Kind, usize), FrameError> {
         if header[field::RESERVED] != [0; 3] {
             return Err(FrameError::Reserved);
         }
@@ -150,7 +143,7 @@ impl Decoder {
         };
         let body_bytes = BigEndian::read_u32(&header[field::LENGTH]);
         match usize::try_from(body_bytes) {
-            Ok(bytes) if bytes <= limit_bytes => Ok(HEADER_BYTES + bytes),
+            Ok(bytes) if bytes <= limit_bytes => Ok((kind, HEADER_BYTES + bytes)),
             _ => Err(FrameError::TooLong {
                 body_bytes,
                 limit_bytes,
@@ -158,6 +151,7 @@ impl Decoder {
         }
     }
 
+    #[cold]
     fn fail(&mut self, error: FrameError) -> FrameError {
         self.tail = Buffer::default();
         self.filled = 0;
@@ -175,78 +169,69 @@ pub struct Frames<'a> {
     lent_tail: bool,
 }
 
-impl Frames<'_> {
+impl<'a> Frames<'a> {
     /// The next whole frame; `None` once all fed bytes are used up.
     ///
     /// # Errors
     /// The first error is final: it is returned now and at every later call.
     #[allow(clippy::should_implement_trait)] // It lends, which `Iterator` cannot.
+    #[inline(always)]
     pub fn next(&mut self) -> Option<Result<Frame<'_>, FrameError>> {
+        match self.next_fed() {
+            Some((kind, body)) => Some(Frame::parse(kind, body).map_err(|e| self.decoder.fail(e))),
+            None => self.next_tail(),
+        }
+    }
+
+    /// The next frame if it lies whole in what was fed, as nearly all do.
+    #[inline(always)]
+    fn next_fed(&mut self) -> Option<(Kind, &'a [u8])> {
+        let decoder = &mut *self.decoder;
+        if decoder.filled > 0 || decoder.stage == Stage::Opening || decoder.failed.is_some() {
+            return None;
+        }
+        let (kind, bytes) = decoder.header(self.rest.first_chunk()?).ok()?;
+        let (whole, rest) = self.rest.split_at_checked(bytes)?;
+        decoder.stage = Stage::Open;
+        self.rest = rest;
+        Some((kind, &whole[HEADER_BYTES..]))
+    }
+
+    /// Whatever else is next: the opening, a frame in pieces, an error, or nothing.
+    #[cold]
+    fn next_tail(&mut self) -> Option<Result<Frame<'_>, FrameError>> {
         if let Some(error) = &self.decoder.failed {
             return Some(Err(error.clone()));
         }
-        let unit = match self.next_unit() {
-            Ok(unit) => unit?,
-            Err(error) => return Some(Err(self.decoder.fail(error))),
-        };
-        let Decoder {
-            tail,
-            filled,
-            failed,
-            ..
-        } = &mut *self.decoder;
-        let whole: &[u8] = match unit {
-            Unit::Tail => {
-                self.lent_tail = true;
-                &tail[..*filled]
-            }
-            Unit::Fed(bytes) => {
-                let (whole, rest) = self.rest.split_at(bytes);
-                self.rest = rest;
-                whole
-            }
-        };
-        let kind = Kind::from_byte(whole[field::KIND]).expect("the header was checked");
-        let frame = Frame::parse(kind, &whole[HEADER_BYTES..]);
-        if let Err(error) = &frame {
-            *failed = Some(error.clone());
-        }
-        Some(frame)
-    }
-
-    /// Finds the next whole frame, or moves what there is of it into the tail.
-    fn next_unit(&mut self) -> Result<Option<Unit>, FrameError> {
         if std::mem::take(&mut self.lent_tail) {
             self.decoder.clear();
-        }
-        if self.decoder.stage == Stage::Opening {
-            if !self.fill_tail(HEADER_BYTES) {
-                return Ok(None);
-            }
-            let opening = self.decoder.tail[..HEADER_BYTES].try_into();
-            check_opening(self.decoder.ours, false, opening.expect("8 bytes"))?;
-            self.decoder.clear();
-            self.decoder.stage = Stage::Greeting;
-        }
-        let unit = self.next_frame()?;
-        if unit.is_some() {
-            self.decoder.stage = Stage::Open;
-        }
-        Ok(unit)
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Unit>, FrameError> {
-        if self.decoder.filled == 0 && self.rest.len() >= HEADER_BYTES {
-            let bytes = self.decoder.frame_bytes(self.rest)?;
-            if self.rest.len() >= bytes {
-                return Ok(Some(Unit::Fed(bytes)));
-            }
+            return self.next();
         }
         if !self.fill_tail(HEADER_BYTES) {
-            return Ok(None);
+            return None;
         }
-        let bytes = self.decoder.frame_bytes(&self.decoder.tail)?;
-        Ok(self.fill_tail(bytes).then_some(Unit::Tail))
+        let header = self.decoder.tail.first_chunk().expect("8 bytes");
+        if self.decoder.stage == Stage::Opening {
+            if let Err(error) = check_opening(self.decoder.ours, false, header) {
+                return Some(Err(self.decoder.fail(error)));
+            }
+            self.decoder.clear();
+            self.decoder.stage = Stage::Greeting;
+            return self.next();
+        }
+        let (kind, bytes) = match self.decoder.header(header) {
+            Ok(header) => header,
+            Err(error) => return Some(Err(self.decoder.fail(error))),
+        };
+        if !self.fill_tail(bytes) {
+            return None;
+        }
+        self.decoder.stage = Stage::Open;
+        self.lent_tail = true;
+        let Decoder { tail, failed, .. } = &mut *self.decoder;
+        let frame = Frame::parse(kind, &tail[HEADER_BYTES..bytes]);
+        *failed = frame.as_ref().err().cloned();
+        Some(frame)
     }
 
     /// Tops the tail up to `target_bytes`; false if the fed bytes run out before.

@@ -89,9 +89,15 @@ impl fmt::Display for FrameError {
                  install the same release on both"
             ),
             FrameError::SameSide => f.write_str("it plays the same role as this side"),
-            FrameError::Keyed => f.write_str("it has a key and this side has none"),
-            FrameError::Unkeyed => f.write_str("this side has a key and it has none"),
-            FrameError::WrongKey => f.write_str("it does not have the key of this side"),
+            FrameError::Keyed => f.write_str(
+                "it has a key and this side has none; give this side the same by --key-file FILE",
+            ),
+            FrameError::Unkeyed => f.write_str(
+                "this side has a key and it has none; give it the same by --key-file FILE",
+            ),
+            FrameError::WrongKey => f.write_str(
+                "it does not have the key of this side; copy the key file of one to the other",
+            ),
             FrameError::Forged => f.write_str("what came was not sealed by it, or was changed"),
             FrameError::NotGreeted => f.write_str("its first frame is no greeting"),
             FrameError::UnknownKind(byte) => write!(f, "frame of unknown kind {byte}"),

@@ -45,22 +45,23 @@ impl Outbox {
     #[inline(always)]
     pub fn push(&mut self, frame: &Frame<'_>) -> usize {
         let bytes = frame.encoded_bytes();
-        let last = self.chunks.back().expect("there is always one");
+        let last = self.chunks.back_mut().expect("there is always one");
         if bytes >= Outbox::CHUNK_BYTES || last.len() >= Outbox::CHUNK_BYTES {
-            self.add_chunk(bytes);
+            return frame.encode(self.add_chunk(bytes));
         }
-        frame.encode(self.chunks.back_mut().expect("there is always one"))
+        frame.encode(last)
     }
 
     /// Adds a chunk with room for `bytes`.
     #[cold]
-    fn add_chunk(&mut self, bytes: usize) {
+    fn add_chunk(&mut self, bytes: usize) -> &mut Vec<u8> {
         let mut chunk = Vec::from(Buffer::with_room(bytes.max(Outbox::CHUNK_BYTES)));
         chunk.clear();
         if self.is_empty() {
             self.chunks.clear();
         }
         self.chunks.push_back(chunk);
+        self.chunks.back_mut().expect("it was just added")
     }
 
     /// What is to be written next; more may follow it.

@@ -32,7 +32,7 @@ pub fn roles(bytes: &[u8]) {
         head.ordered = config & 2 > 0;
         head.attempts_max = 1 + u32::from(config >> 6);
         head.failures_max = (config & 4 > 0).then_some(3);
-        let job = Job { left: 40 };
+        let job = Job { left: 40, fed: 30 };
         Stage::new(Side::Head, Head::new(head, job), script).run();
     } else {
         let kernels = Kernels::new().with("k", |_| Ok(Arc::new(Nothing)));
@@ -76,6 +76,8 @@ impl Kernel for Nothing {
 
 struct Job {
     left: usize,
+    /// Tasks that it can give before it is fed again.
+    fed: usize,
 }
 
 impl Workload for Job {
@@ -95,10 +97,22 @@ impl Workload for Job {
         if self.left == 0 {
             return Next::End;
         }
+        if self.fed == 0 {
+            return Next::Later;
+        }
+        self.fed -= 1;
         self.left -= 1;
         // Some empty, one too long.
         input.resize(self.left * 37 % (PAYLOAD_BYTES_MAX + 60), 0);
         Next::Task
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.fed += bytes.len();
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        (input.len() == 5).then(|| "five bytes".into())
     }
 
     fn deliver(&mut self, _: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -130,6 +144,7 @@ struct Asked {
     tasks: BTreeSet<Attempt>,
     submitted: Vec<(ConnId, Attempt, usize)>,
     recalled: Vec<(ConnId, Attempt, usize)>,
+    is_reading: bool,
     unwritten_bytes: usize,
     exit: Option<Exit>,
 }
@@ -203,6 +218,13 @@ impl Sink for Asked {
         unreachable!("no journal is asked for");
     }
 
+    fn read(&mut self) {
+        assert!(
+            !std::mem::replace(&mut self.is_reading, true),
+            "one at a time"
+        );
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.unwritten_bytes += bytes.len();
     }
@@ -261,7 +283,10 @@ impl<'a, R: Role> Stage<'a, R> {
                 self.end_turn();
             }
             9 if self.script.byte() > 200 => self.tell(Event::Interrupted),
-            9 => self.write(),
+            9 => {
+                self.write();
+                self.read();
+            }
             _ => self.end_turn(),
         }
     }
@@ -480,6 +505,14 @@ impl<'a, R: Role> Stage<'a, R> {
     fn hang_up(&mut self) {
         if let Some(conn) = self.pick() {
             self.close(conn, CloseReason::Peer);
+        }
+    }
+
+    fn read(&mut self) {
+        if std::mem::take(&mut self.asked.is_reading) {
+            let count = usize::from(self.script.byte() % 8);
+            let bytes = self.script.take(count);
+            self.tell(Event::Input { bytes });
         }
     }
 

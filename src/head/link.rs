@@ -98,6 +98,7 @@ pub(super) struct Session {
 }
 
 impl Tally {
+    #[inline(always)]
     pub(super) fn count(&mut self, status: Status) {
         match status {
             Status::Done => self.done += 1,

@@ -14,7 +14,7 @@ use super::{Head, Timer};
 use crate::frame::{Frame, Status};
 use crate::kernel::Workload;
 use crate::limits::{DOUBT_TIMEOUT, FAST_FAILURE};
-use crate::role::Sink;
+use crate::role::{ConnId, Sink};
 use crate::scheduler::{Loss, Verdict};
 use crate::time::{Duration, Time};
 
@@ -22,11 +22,14 @@ impl<W: Workload> Head<W> {
     #[inline(always)]
     pub(super) fn outcome(
         &mut self,
-        index: u32,
+        conn: ConnId,
         frame: &Frame<'_>,
         now: Time,
         out: &mut impl Sink,
     ) {
+        let Some(&mut index) = self.conns.get_mut(conn) else {
+            return;
+        };
         let &Frame::Outcome {
             attempt,
             status,
@@ -42,11 +45,12 @@ impl<W: Workload> Head<W> {
         }
         let link = &mut self.links[index as usize];
         let State::Up(session) = &mut link.state else {
-            unreachable!("the caller matched it");
+            return self.untimely(index, frame.kind(), now, out);
         };
         let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         // One that ran out of time has tried for long, however little that was.
         let is_fast = status == Status::Failed && is_short;
+        let is_final = status == Status::Failed && self.workload.is_final(output);
         if status != Status::Returned {
             session.depth.ran(run_us, output.len());
         }
@@ -59,15 +63,18 @@ impl<W: Workload> Head<W> {
         let verdict = match status {
             Status::Done => scheduler.answer(index, attempt, status, output, run_us, now),
             // What a worker that was set aside still fails says nothing of the task.
-            Status::Failed | Status::TimedOut if link.trust.is_aside() => {
+            Status::Failed | Status::TimedOut if link.trust.is_aside() && !is_final => {
                 counted_as = Status::Returned;
                 scheduler.put_back(index, attempt)
             }
             Status::Failed if is_fast && self.config.workers.len() > 1 => {
                 link.trust.failed_fast(self.outcomes - link.outcomes);
                 self.has_strikes = true;
-                is_doubted = true;
-                scheduler.doubt(index, attempt, output, run_us, now)
+                is_doubted = !is_final;
+                match is_final {
+                    true => scheduler.answer(index, attempt, status, output, run_us, now),
+                    false => scheduler.doubt(index, attempt, output, run_us, now),
+                }
             }
             Status::Failed | Status::TimedOut => {
                 scheduler.answer(index, attempt, status, output, run_us, now)

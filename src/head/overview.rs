@@ -18,7 +18,7 @@ impl<W: Workload> Head<W> {
     /// The run as it stands now.
     pub fn look(&self, now: Time) -> Overview<'_> {
         let now = self.ended.map_or(now, |(_, at)| at);
-        let failures = self.scheduler.failures();
+        let failures = &self.failures;
         let groups = failures.groups().iter();
         let tasks = self.tasks();
         Overview {

@@ -5,7 +5,7 @@
 //!
 //! Invariant: what was replayed is never sent to a worker.
 
-use super::work::{Gaps, too_long};
+use super::work::{Gaps, unsendable};
 use super::{Head, Timer};
 use crate::journal::Outcome;
 use crate::kernel::{Next, Workload};
@@ -17,36 +17,45 @@ use crate::time::Time;
 pub(super) const FORMER: u32 = 1 << 31;
 
 impl<W: Workload> Head<W> {
-    /// Takes the next outcome of the journal.
+    /// Takes the next outcome of the journal. False if the job must be fed before ([`Head::feed`]),
+    /// and then the same again.
     ///
     /// # Errors
     /// If it is not one of this job's. Then the run must not go on.
-    pub fn replay(&mut self, outcome: &Outcome<'_>) -> Result<(), Misfit> {
+    pub fn replay(&mut self, outcome: &Outcome<'_>) -> Result<bool, Misfit> {
         while self.scheduler.end() <= outcome.task {
             self.input.clear();
-            if self.exhausted || self.workload.next(&mut self.input) == Next::End {
-                self.exhausted = true;
-                return Err(Misfit::NoTask(outcome.task));
+            match self.exhausted {
+                true => return Err(Misfit::NoTask(outcome.task)),
+                false => match self.workload.next(&mut self.input) {
+                    Next::Task => self.scheduler.add_replayed(&self.input)?,
+                    Next::Later => return Ok(false),
+                    Next::End => self.exhausted = true,
+                },
             }
-            self.scheduler.add_replayed(&self.input)?;
         }
         let worker = self.former(outcome.worker);
         self.scheduler.restore(worker, outcome)?;
         self.replayed += 1;
         while self.deliver_next(Gaps::Wait) {}
-        Ok(())
+        Ok(true)
     }
 
-    /// There is nothing more in the journal: the run may begin.
-    pub fn end_replay(&mut self) {
+    /// There is nothing more in the journal: the run may begin. False if the job must be fed
+    /// before, and then the same again: it is not known yet whether anything is left to do.
+    pub fn end_replay(&mut self) -> bool {
         let limit_bytes = self.config.payload_bytes_max;
         self.scheduler
-            .fail_unsendable(|input| too_long(input, limit_bytes));
+            .fail_unsendable(|input| unsendable(&self.workload, input, limit_bytes));
         if self.scheduler.counts().open() == 0 && !self.pull() {
+            if !self.exhausted {
+                return false;
+            }
             // All is done: no worker need be dialled, only the first turn be taken.
             self.timers = crate::time::Timers::new();
             self.timers.set(Timer::Settle, Time::ZERO);
         }
+        true
     }
 
     /// Outcomes taken from the journal.

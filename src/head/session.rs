@@ -10,7 +10,7 @@ use log::{Level, error, info, log, warn};
 
 use super::link::{Session, State};
 use super::{Head, Timer};
-use crate::frame::{Frame, FrameError, Refusal};
+use crate::frame::{Frame, FrameError, Kind, Refusal};
 use crate::kernel::Workload;
 use crate::limits::{BREACHES_MAX, GREETING_TIMEOUT, LOST_AFTER};
 use crate::role::{CloseReason, ConnId, Sink};
@@ -36,6 +36,7 @@ impl<W: Workload> Head<W> {
         out.send(conn, hello);
     }
 
+    #[cold]
     pub(super) fn frame(
         &mut self,
         conn: ConnId,
@@ -48,7 +49,6 @@ impl<W: Workload> Head<W> {
         };
         let link = &mut self.links[index as usize];
         match (&mut link.state, *frame) {
-            (State::Up(_), Frame::Outcome { .. }) => self.outcome(index, frame, now, out),
             (State::Greeting { .. }, Frame::Welcome { .. }) => {
                 self.welcome(index, *frame, now, out);
             }
@@ -89,11 +89,15 @@ impl<W: Workload> Head<W> {
                 link.count_slot_time(now);
                 link.slots = slots;
             }
-            (_, frame) => {
-                let reason = format!("{:?} frame at the wrong moment", frame.kind());
-                self.breach(index, &reason, now, out);
-            }
+            (_, frame) => self.untimely(index, frame.kind(), now, out),
         }
+    }
+
+    /// A frame came that does not belong to this part of a session.
+    #[cold]
+    pub(super) fn untimely(&mut self, index: u32, kind: Kind, now: Time, out: &mut impl Sink) {
+        let reason = format!("{kind:?} frame at the wrong moment");
+        self.breach(index, &reason, now, out);
     }
 
     fn welcome(&mut self, index: u32, frame: Frame<'_>, now: Time, out: &mut impl Sink) {
@@ -242,6 +246,7 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         let wait = link.backoff.next(&mut self.rng);
         self.timers.set(Timer::Redial(index), now + wait);
+        self.trouble = format!("worker {}: {reason}", link.name);
         link.say_lost(reason, returned);
     }
 
@@ -250,6 +255,7 @@ impl<W: Workload> Head<W> {
         let returned = self.disconnect(index, &Loss::Planned, now);
         let link = &mut self.links[index as usize];
         link.bar();
+        self.trouble = format!("worker {}: {reason}", link.name);
         error!("worker {} cannot be used: {reason}", link.name);
         if returned > 0 {
             warn!("{returned} tasks of worker {} go elsewhere", link.name);

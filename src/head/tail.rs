@@ -40,7 +40,7 @@ impl<W: Workload> Head<W> {
             self.timers.cancel(Timer::Tail);
         }
         let counts = self.scheduler.counts();
-        let is_more_to_send = counts.ready > 0 || (!self.exhausted && self.scheduler.has_room());
+        let is_more_to_send = counts.ready > 0 || self.has_next();
         let is_alone = self.links.len() == 1;
         if !self.config.duplicates || is_alone || is_more_to_send || counts.in_flight == 0 {
             return;

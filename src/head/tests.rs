@@ -19,6 +19,10 @@ struct Job {
     count: u64,
     input_bytes: usize,
     text_bytes: usize,
+    /// Tasks that must be fed before they are had; one byte stands for each.
+    unfed: u64,
+    /// All its failures are.
+    is_final: bool,
     delivered: u64,
     is_finished: bool,
 }
@@ -40,9 +44,27 @@ impl Workload for Job {
         if self.count == 0 {
             return Next::End;
         }
+        if self.count == self.unfed {
+            return Next::Later;
+        }
         self.count -= 1;
         input.resize(self.input_bytes, 0);
         Next::Task
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.unfed -= bytes.len() as u64;
+        if bytes.is_empty() {
+            self.count -= std::mem::take(&mut self.unfed);
+        }
+    }
+
+    fn unfit(&self, input: &[u8]) -> Option<String> {
+        (input.len() == 13).then(|| "unlucky".into())
+    }
+
+    fn is_final(&self, _: &[u8]) -> bool {
+        self.is_final
     }
 
     fn deliver(&mut self, _: &Delivery<'_>, text: &mut Vec<u8>) {
@@ -60,6 +82,8 @@ impl Workload for Job {
 #[derive(Default)]
 struct Said {
     tasks: Vec<(u32, Attempt)>,
+    reads: u32,
+    recalled: u32,
     exit: Option<Exit>,
 }
 
@@ -67,8 +91,10 @@ impl Sink for Said {
     fn dial(&mut self, _: u32) {}
 
     fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
-        if let Frame::Task { attempt, .. } = frame {
-            self.tasks.push((conn.slot, attempt));
+        match frame {
+            Frame::Task { attempt, .. } => self.tasks.push((conn.slot, attempt)),
+            Frame::Cancel { running: false, .. } => self.recalled += 1,
+            _ => {}
         }
     }
 
@@ -87,6 +113,10 @@ impl Sink for Said {
     fn pause(&mut self, _: ConnId, _: bool) {}
 
     fn record(&mut self, _: &[u8], _: usize) {}
+
+    fn read(&mut self) {
+        self.reads += 1;
+    }
 
     fn write(&mut self, _: &[u8]) {}
 
@@ -190,6 +220,117 @@ fn job(count: u64) -> Job {
         count,
         ..Job::default()
     }
+}
+
+/// A job that is fed all of so many tasks.
+fn fed(count: u64) -> Job {
+    Job {
+        count,
+        unfed: count,
+        ..Job::default()
+    }
+}
+
+#[test]
+fn input_is_asked_for_once_and_only_when_it_is_used_up() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    assert_eq!(bench.said.reads, 1, "also without a worker");
+    let conn = bench.welcome(0, 0, 2);
+    assert_eq!(bench.turn(), []);
+    assert_eq!(bench.said.reads, 1, "it is on its way");
+    bench.tell(Event::Input { bytes: &[0] });
+    assert_eq!(bench.turn(), [(0, 0)]);
+    assert_eq!(bench.said.reads, 2, "a slot is free");
+    bench.tell(Event::Input { bytes: &[0; 8] });
+    assert!(!bench.turn().is_empty());
+    bench.now = bench.now + Duration::from_secs(1);
+    while bench.head.workload.delivered < 9 {
+        let task = bench.head.workload.delivered;
+        bench.outcome(conn, task, 1, Status::Done, 1_000);
+        bench.turn();
+    }
+    assert_eq!(bench.said.exit, Some(Exit::Done));
+}
+
+#[test]
+fn the_end_of_the_input_is_the_end_of_the_job() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    bench.tell(Event::Input { bytes: &[] });
+    bench.turn();
+    assert_eq!(bench.said.exit, Some(Exit::Done), "no worker is needed");
+}
+
+#[test]
+fn an_input_that_breaks_ends_the_run() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    let reason = "no luck".into();
+    bench.tell(Event::InputFailed { reason });
+    assert_eq!(bench.said.exit, Some(Exit::Journal));
+}
+
+#[test]
+fn waiting_for_input_can_be_interrupted() {
+    let mut bench = Bench::new(1, fed(9), |_| {});
+    bench.tell(Event::Interrupted);
+    assert_eq!(bench.said.exit, Some(Exit::Interrupted));
+    bench.tell(Event::Input { bytes: &[0] });
+}
+
+/// A worker that holds tasks ahead gives them back to an idle one while no more come.
+#[test]
+fn while_input_is_waited_for_idle_workers_take_over() {
+    let mut bench = Bench::new(2, fed(9), |_| {});
+    bench.welcome(0, 0, 1);
+    bench.turn();
+    bench.now = Time::ZERO + Duration::from_secs(1);
+    bench.tell(Event::Input { bytes: &[0; 2] });
+    assert_eq!(bench.turn(), [(0, 0), (0, 1)]);
+    bench.welcome(1, 0, 1);
+    bench.turn();
+    assert_eq!(bench.said.recalled, 1, "task 1 waits behind task 0");
+}
+
+#[test]
+fn what_no_worker_could_run_fails_without_one() {
+    let mut unlucky = job(2);
+    unlucky.input_bytes = 13;
+    let bench = Bench::new(1, unlucky, |_| {});
+    assert_eq!(bench.said.exit, Some(Exit::Failed));
+    assert_eq!(bench.head.workload.delivered, 2);
+}
+
+#[test]
+fn a_soft_end_waits_for_what_is_in_flight_and_sends_nothing() {
+    let mut bench = Bench::new(1, job(9), |config| {
+        config.failures_max = Some(0);
+        config.ends_softly = true;
+    });
+    let conn = bench.welcome(0, 0, 2);
+    let sent = bench.turn();
+    assert!(sent.len() >= 2);
+    bench.outcome(conn, 0, 1, Status::Failed, 50_000);
+    assert_eq!(bench.turn(), []);
+    for (_, task) in &sent[1..] {
+        assert_eq!(bench.said.exit, None);
+        bench.outcome(conn, *task, 1, Status::Done, 50_000);
+        assert_eq!(bench.turn(), []);
+    }
+    assert_eq!(bench.said.exit, Some(Exit::Failed));
+    assert_eq!(bench.head.workload.delivered as usize, sent.len());
+}
+
+/// Two workers: what one of them fails in no time is doubted, unless the job knows better.
+#[test]
+fn a_failure_that_is_final_is_not_asked_for_twice() {
+    let mut bench = Bench::new(2, job(2), |_| {});
+    let first = bench.welcome(0, 0, 1);
+    bench.welcome(1, 0, 1);
+    assert_eq!(bench.turn().len(), 2);
+    bench.head.workload.is_final = true;
+    bench.outcome(first, 0, 1, Status::Failed, 5);
+    assert_eq!(bench.turn(), []);
+    assert_eq!(bench.head.scheduler().failed(), 1);
+    assert_eq!(bench.head.workload.delivered, 1);
 }
 
 /// The last failure is one too many, but there is nothing left to end early.

@@ -9,13 +9,13 @@ use log::{error, info};
 
 use super::link::Link;
 use super::replay::FORMER;
-use super::{Head, Timer};
-use crate::frame::Frame;
+use super::{Head, Supply, Timer};
+use crate::frame::{Frame, Status};
 use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Exit, Sink};
-use crate::scheduler::{Answer, NO_WORKER, Pick};
+use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
 
 impl<W: Workload> Head<W> {
@@ -51,28 +51,34 @@ impl<W: Workload> Head<W> {
     /// Hands the next finished task to the job; false if there is none.
     #[inline(always)]
     pub(super) fn deliver_next(&mut self, gaps: Gaps) -> bool {
-        let (links, former) = (&self.links, &self.former);
-        let (workload, text) = (&mut self.workload, &mut self.text);
-        let deliver = |answer: &Answer<'_>| {
-            let worker = match answer.worker.checked_sub(FORMER) {
-                Some(index) if answer.worker != NO_WORKER => &former[index as usize],
-                _ => name(links, answer.worker),
-            };
-            let delivery = Delivery {
-                task: answer.task,
-                status: answer.status,
-                output: answer.output,
-                worker,
-                attempts: answer.losses,
-                queue_us: answer.queue_us,
-                run_us: answer.run_us,
-            };
-            workload.deliver(&delivery, text);
-        };
-        match gaps {
-            Gaps::Wait => self.scheduler.deliver(deliver),
-            Gaps::Skip => self.scheduler.deliver_or_skip(deliver),
+        if gaps == Gaps::Skip {
+            self.scheduler.skip_gap();
         }
+        let Some(answer) = self.scheduler.due() else {
+            return false;
+        };
+        if answer.status != Status::Done {
+            let reason = self.workload.reason(answer.output);
+            let (task, worker) = (answer.task, answer.worker);
+            self.failures.note(task, worker, answer.status, &reason);
+        }
+        let worker = match answer.worker.checked_sub(FORMER) {
+            Some(index) if answer.worker != NO_WORKER => &self.former[index as usize],
+            _ => name(&self.links, answer.worker),
+        };
+        let delivery = Delivery {
+            task: answer.task,
+            status: answer.status,
+            output: answer.output,
+            worker,
+            attempts: answer.losses,
+            queue_us: answer.queue_us,
+            run_us: answer.run_us,
+            answered_ms: answer.answered_ms,
+        };
+        self.workload.deliver(&delivery, &mut self.text);
+        self.scheduler.delivered();
+        true
     }
 
     pub(super) fn write_text(&mut self, out: &mut impl Sink) {
@@ -135,40 +141,39 @@ impl<W: Workload> Head<W> {
         let slots = u32::from(link.slots);
         let wanted = link.up().tasks_wanted(is_ahead, now);
         loop {
-            let session = self.links[index as usize].up();
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
                 return true;
             }
-            match self.scheduler.pick(index, slots) {
-                Pick::Wait => return true,
-                Pick::Nothing => {
-                    if !self.pull() {
-                        // What is ready all the same is kept for another worker.
-                        return self.scheduler.counts().ready > 0;
-                    }
+            let (task, input_bytes) = loop {
+                match self.scheduler.pick(index, slots) {
+                    Pick::Task { task, input_bytes } => break (task, input_bytes),
+                    Pick::Wait => return true,
+                    Pick::Nothing if self.pull() => {}
+                    // What is ready all the same is kept for another worker.
+                    Pick::Nothing => return self.scheduler.counts().ready > 0,
                 }
-                Pick::Task { task, input_bytes } => {
-                    if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
-                        return true;
-                    }
-                    assert!(held < session.credit_tasks, "credit is a promise");
-                    let (attempt, input) = self.scheduler.assign(task, index, now);
-                    session.send(Frame::Task { attempt, input }, out);
-                }
+            };
+            let session = self.links[index as usize].up();
+            if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
+                return true;
             }
+            assert!(held < session.credit_tasks, "credit is a promise");
+            let (attempt, input) = self.scheduler.assign(task, index, now);
+            session.send(Frame::Task { attempt, input }, out);
         }
     }
 
     /// Whether a worker may be sent tasks at all.
     pub(super) fn may_send(&self, index: u32) -> bool {
-        self.links[index as usize].is_usable() && self.scheduler.doubted(index) < DOUBTS_MAX
+        let is_trusted = self.scheduler.doubted(index) < DOUBTS_MAX;
+        self.links[index as usize].is_usable() && is_trusted && !self.is_halting
     }
 
     /// Takes one more task from the job, if the window has room for it.
     #[inline(always)]
     pub(super) fn pull(&mut self) -> bool {
-        if self.exhausted {
+        if self.exhausted || self.is_halting {
             return false;
         }
         if !self.scheduler.has_room() {
@@ -176,15 +181,49 @@ impl<W: Workload> Head<W> {
             return false;
         }
         self.input.clear();
-        if self.workload.next(&mut self.input) == Next::End {
-            self.exhausted = true;
-            return false;
+        match self.workload.next(&mut self.input) {
+            Next::Task => {}
+            Next::Later => {
+                self.want_input();
+                return false;
+            }
+            Next::End => {
+                self.exhausted = true;
+                return false;
+            }
         }
-        match too_long(&self.input, self.config.payload_bytes_max) {
+        match unsendable(&self.workload, &self.input, self.config.payload_bytes_max) {
             Some(reason) => self.scheduler.add_failed(&self.input, &reason),
             None => self.scheduler.add_from(&mut self.input),
         }
         true
+    }
+
+    /// The job has no task to give before it is fed.
+    #[cold]
+    pub(super) fn want_input(&mut self) {
+        if self.supply == Supply::Enough {
+            self.supply = Supply::Wanted;
+        }
+    }
+
+    /// Asks for the job's input, if it has said that it wants some: once per turn and piece.
+    pub(super) fn ask(&mut self, out: &mut impl Sink) {
+        if self.supply == Supply::Wanted {
+            self.supply = Supply::Asked;
+            out.read();
+        }
+    }
+
+    /// Hands the job a piece of its input; an empty one is the end.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.supply = Supply::Enough;
+        self.workload.feed(bytes);
+    }
+
+    /// Whether another task can be had now.
+    pub(super) fn has_next(&self) -> bool {
+        !self.exhausted && self.supply == Supply::Enough && self.scheduler.has_room()
     }
 
     fn say_window_full(&mut self) {
@@ -200,12 +239,23 @@ impl<W: Workload> Head<W> {
         }
     }
 
+    /// Sends nothing more from now on, if that is how the run is to end and too much has failed.
+    pub(super) fn halt_if_due(&mut self) {
+        self.is_halting |= self.config.ends_softly && self.has_failed_too_often();
+    }
+
+    fn has_failed_too_often(&self) -> bool {
+        let failed = self.scheduler.failed();
+        self.config.failures_max.is_some_and(|max| failed > max)
+    }
+
     /// Ends the run if every task is delivered, or if more have failed than may.
     pub(super) fn end_if_done(&mut self, now: Time, out: &mut impl Sink) {
-        let failed = self.scheduler.failed();
         let counts = self.scheduler.counts();
         let is_all_answered = self.exhausted && counts.undone() == 0;
-        if !is_all_answered && self.config.failures_max.is_some_and(|max| failed > max) {
+        let is_awaited = self.config.ends_softly && counts.in_flight + counts.doubted > 0;
+        if !is_all_answered && self.has_failed_too_often() && !is_awaited {
+            let failed = self.scheduler.failed();
             error!("{failed} tasks have failed: ending early (--max-failures)");
             return self.end(Exit::Failed, now, out);
         }
@@ -216,7 +266,7 @@ impl<W: Workload> Head<W> {
 }
 
 /// What delivery does at a task that has no outcome.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gaps {
     Wait,
     /// Drops it: the run cannot go on.
@@ -232,12 +282,17 @@ fn name(links: &[Link], index: u32) -> &str {
 }
 
 /// Why an input cannot be sent, if it cannot.
-pub(super) fn too_long(input: &[u8], limit_bytes: usize) -> Option<String> {
-    (input.len() > limit_bytes).then(|| {
-        format!(
-            "its input of {} bytes is longer than the {limit_bytes} allowed; raise --payload-max \
-             on both sides",
-            input.len()
-        )
-    })
+#[inline(always)]
+pub(super) fn unsendable(
+    workload: &impl Workload,
+    input: &[u8],
+    limit_bytes: usize,
+) -> Option<String> {
+    if input.len() > limit_bytes {
+        return Some(format!(
+            "its input is longer than the {limit_bytes} bytes allowed; raise --payload-max on both \
+             sides"
+        ));
+    }
+    workload.unfit(input)
 }

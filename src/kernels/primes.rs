@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::format::{Row, Rows, Value, log_failure, number};
-use crate::kernel::{Delivery, Kernel, KernelError, Next, Stop, Workload};
+use crate::kernel::{Delivery, Kernel, KernelError, Next, Stop, Words, Workload};
 use crate::kernels::sieve::{TO_MAX, count_primes};
+use crate::kernels::{number_in_words, numbers};
 
 /// Its name on the wire and on the command line.
 pub const NAME: &str = "primes";
@@ -44,6 +45,13 @@ pub fn open(setup: &[u8]) -> Result<Arc<dyn Kernel>, String> {
     }
     Ok(Arc::new(CountPrimes))
 }
+
+/// Nothing; the ends of the range; how many there are.
+pub const WORDS: Words = Words {
+    setup: |text| Ok(text.into()),
+    input: |text| numbers(text).map(|ends: [u64; 2]| ends.map(u64::to_be_bytes).concat()),
+    output: number_in_words,
+};
 
 struct CountPrimes;
 
@@ -232,6 +240,7 @@ mod tests {
                 attempts: 1,
                 queue_us: 500,
                 run_us: 1500,
+                answered_ms: 0,
             };
             job.deliver(&delivery, &mut text);
         }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use crate::format::{Row, Rows, Value, number};
 use crate::frame::Status;
-use crate::kernel::{Delivery, Kernel, KernelError, Next, Stop, Workload};
+use crate::kernel::{Delivery, Kernel, KernelError, Next, Stop, Words, Workload};
+use crate::kernels::{number_in_words, numbers};
 
 /// Its name on the wire and on the command line.
 pub const NAME: &str = "square";
@@ -29,6 +30,17 @@ pub fn open(setup: &[u8]) -> Result<Arc<dyn Kernel>, String> {
         work: Duration::from_millis(u32::from_be_bytes(work_ms).into()),
     }))
 }
+
+/// The milliseconds, none if nothing is typed; the number; its square.
+pub const WORDS: Words = Words {
+    setup: |text| {
+        let [work_ms] = numbers(if text.is_empty() { "0" } else { text })?;
+        let work_ms = u32::try_from(work_ms).map_err(|error| error.to_string())?;
+        Ok(work_ms.to_be_bytes().to_vec())
+    },
+    input: |text| numbers(text).map(|[n]| n.to_be_bytes().to_vec()),
+    output: number_in_words,
+};
 
 fn wrong_len(what: &str, bytes: &[u8], expected: usize) -> String {
     format!("{what} of {} bytes, {NAME} takes {expected}", bytes.len())
@@ -185,6 +197,7 @@ mod tests {
             attempts: 1,
             queue_us: 0,
             run_us: 0,
+            answered_ms: 0,
         }
     }
 

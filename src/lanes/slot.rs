@@ -9,6 +9,7 @@
 //! did not start; whatever a kernel returns after its attempt left is dropped.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use super::Job;
 use crate::frame::Status;
@@ -96,17 +97,19 @@ impl Slot {
     /// Begins the next attempt, whose input takes the place of `input`.
     #[inline(always)]
     pub fn begin(&mut self, now: Time, input: &mut Payload) -> Option<Attempt> {
-        let job = self.waiting.pop_front()?;
+        let job = self.waiting.front_mut()?;
         assert!(matches!(self.state, State::Free), "one at a time");
+        let attempt = job.attempt;
         self.state = State::Running(Running {
-            attempt: job.attempt,
+            attempt,
             input_bytes: job.input.len(),
             since: now,
             limit: self.timeout.map_or(Limit::None, |t| Limit::Until(now + t)),
             is_cancelled: false,
         });
-        *input = job.input;
-        Some(job.attempt)
+        std::mem::swap(input, &mut job.input);
+        self.waiting.pop_front();
+        Some(attempt)
     }
 
     /// The kernel has returned; what, may not count any more. `fill` writes the output where it stays.
@@ -119,19 +122,21 @@ impl Slot {
             (false, Limit::None | Limit::Until(_)) => (status, None),
             (is_cancelled, _) => self.overrule(is_cancelled),
         };
-        let run_us = now.since(running.since).as_micros();
-        let done = Completion {
-            conn: self.conn.expect("it runs for a session"),
-            attempt: running.attempt,
+        let run_us = now.micros_since(running.since);
+        let (attempt, input_bytes) = (running.attempt, running.input_bytes as u32);
+        let conn = self.conn.expect("it runs for a session");
+        // What `push` takes is built elsewhere and copied: see `Payload::set`.
+        self.done.extend(iter::once_with(|| Completion {
+            conn,
+            attempt,
             status,
             output: Payload::EMPTY,
-            input_bytes: running.input_bytes as u32,
+            input_bytes,
             run_us: u32::try_from(run_us).unwrap_or(u32::MAX),
-        };
+        }));
         self.state = State::Free;
-        self.run_us += u64::from(done.run_us);
-        self.done.push(done);
         let done = self.done.last_mut().expect("it was just added");
+        self.run_us += u64::from(done.run_us);
         match reason {
             None => fill(&mut done.output),
             Some(reason) => done.output.set(reason.as_bytes()),

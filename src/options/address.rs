@@ -160,7 +160,7 @@ fn is_label(label: &str) -> bool {
 ///
 /// # Errors
 /// Names the first part that is empty, no address, without a usable port, or there twice.
-pub(super) fn workers(typed: &str) -> Result<Vec<Address>, String> {
+pub fn workers(typed: &str) -> Result<Vec<Address>, String> {
     let mut workers: Vec<Address> = Vec::new();
     for (i, part) in typed.split(',').enumerate() {
         if part.is_empty() {

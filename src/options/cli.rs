@@ -3,7 +3,7 @@
 //! What it is: one table of flags from which getopts is told what to accept and `--help` what to
 //! say. What it is not: the meaning of any flag.
 //!
-//! Invariant: a flag is accepted exactly if `--help` shows it.
+//! Invariant: a flag is accepted exactly if `--help` shows it, or that of a job.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -81,10 +81,14 @@ impl Flag {
 /// One program's command line.
 pub(super) struct Program {
     pub name: &'static str,
+    /// What tells more, beside `--help`: a job's name or nothing.
+    pub job: &'static str,
     /// What stands before the flags in `--help`, without a line end.
     pub before: String,
     /// Groups of flags, each with its title.
     pub groups: Vec<(String, Vec<Flag>)>,
+    /// Those that another `--help` shows.
+    pub hidden: Vec<(String, Vec<Flag>)>,
     /// What stands after the flags.
     pub after: String,
 }
@@ -131,8 +135,8 @@ impl Program {
 
     /// The end of a program that was called wrongly.
     pub fn usage(&self, reason: &str) -> Early {
-        let name = self.name;
-        Early::Usage(format!("{name}: {reason}\nTry '{name} --help'."))
+        let (name, job) = (self.name, self.job);
+        Early::Usage(format!("{name}: {reason}\nTry '{name}{job} --help'."))
     }
 
     /// The text of `--help`, without the last line end.
@@ -158,7 +162,8 @@ impl Program {
     }
 
     pub fn flags(&self) -> impl Iterator<Item = &Flag> + Clone {
-        self.groups.iter().flat_map(|(_, flags)| flags)
+        let groups = self.groups.iter().chain(&self.hidden);
+        groups.flat_map(|(_, flags)| flags)
     }
 
     /// `-workers` would be `-w orkers` to getopts, which nobody ever meant.
@@ -342,13 +347,13 @@ pub(super) mod tests {
         line.split_whitespace().map(OsString::from).collect()
     }
 
-    /// Asserts that a help text fits a terminal of 80 columns and one screen.
+    /// Asserts that a help text fits a terminal of 80 columns and one large screen.
     pub fn assert_fits_a_screen(help: &str) {
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "too wide: {line}");
             assert_eq!(line, line.trim_end());
         }
-        assert!(help.lines().count() <= 72, "{help}");
+        assert!(help.lines().count() <= 80, "{help}");
     }
 
     fn program() -> Program {
@@ -359,8 +364,10 @@ pub(super) mod tests {
         flags.extend(Flag::common());
         Program {
             name: "test",
+            job: "",
             before: "Usage: test".into(),
             groups: vec![("Flags".into(), flags)],
+            hidden: Vec::new(),
             after: "The end.".into(),
         }
     }

@@ -17,6 +17,7 @@ use super::cli::{
     Program, did_you_mean, file, grouped, key_file, payload_max_bytes, seconds, whole,
 };
 use super::{Early, THREADS_MAX, job};
+use crate::command;
 use crate::format::{Format, Rows};
 use crate::kernels::Job;
 use crate::limits::{ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, SYNC_DEFAULT};
@@ -26,6 +27,8 @@ use crate::time::Duration;
 const LOCAL_DEFAULT: u64 = 2;
 /// More losses than this say nothing new of a task.
 const ATTEMPTS_MAX: u64 = 1000;
+/// What has failed so often will fail again.
+const RETRIES_MAX: u64 = 1000;
 /// Nobody waits longer than a minute for a result that is there.
 const SYNC_MS_MAX: u64 = 60_000;
 
@@ -64,14 +67,24 @@ pub struct HeadOptions {
     pub give_up: Duration,
     /// Losses while running at which a task is given up; at least 1.
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Failed tasks above which the run is ended early.
     pub failures_max: Option<u64>,
+    /// Whether it then waits for what is in flight.
+    pub ends_softly: bool,
     /// Whether a task may run twice, or be handed back, only to end sooner.
     pub duplicates: bool,
     /// How long one attempt may run, in whole milliseconds that fit 32 bits.
     pub timeout: Option<Duration>,
     /// Where the results go; `None` is standard output.
     pub output: Option<PathBuf>,
+    /// Where the log of `map` goes.
+    pub joblog: Option<PathBuf>,
+    /// Under which folder `map` puts the outputs of each task.
+    pub results: Option<PathBuf>,
+    /// Whether to print the commands of `map` and run none.
+    pub dry_run: bool,
     /// Where every outcome is recorded before it is delivered.
     pub journal: Option<JournalOptions>,
     /// Whether results are written as they come rather than in input order.
@@ -96,11 +109,29 @@ impl HeadOptions {
     /// # Errors
     /// The end of the program: an answer that was asked for, or what is wrong.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<HeadOptions, Early> {
-        let program = flags::program();
-        let matches = program.parse(args)?;
+        let mut args: Vec<OsString> = args.into_iter().collect();
+        let end = args.iter().position(|arg| arg == "--");
+        let own = &args[..end.unwrap_or(args.len())];
+        let is_map = own.iter().any(|arg| arg == command::NAME);
+        let program = flags::program(is_map);
+        let mut matches = match program.parse(own.iter().cloned()) {
+            // An option of the command's, most likely.
+            Err(Early::Usage(_)) if is_map && end.is_none() => {
+                return Err(program.usage(job::map::NO_COMMAND));
+            }
+            parsed => parsed?,
+        };
+        let mut command = None;
+        match end {
+            Some(end) if matches.free.first().is_some_and(|job| job == command::NAME) => {
+                command = Some(args.split_off(end + 1));
+            }
+            Some(_) => matches = program.parse(args)?,
+            None => {}
+        }
         match keygen(&program, &matches).map_err(|reason| program.usage(&reason))? {
             Some(path) => Err(Early::Keygen(path)),
-            None => understand(&matches).map_err(|reason| program.usage(&reason)),
+            None => understand(&matches, command).map_err(|reason| program.usage(&reason)),
         }
     }
 }
@@ -116,13 +147,14 @@ fn keygen(program: &Program, matches: &Matches) -> Result<Option<PathBuf>, Strin
     }
 }
 
-fn understand(matches: &Matches) -> Result<HeadOptions, String> {
+fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadOptions, String> {
     let rows = Rows {
         format: format(matches)?,
         details: matches.opt_present("details"),
     };
+    let (failures_max, ends_softly) = failures(matches)?;
     Ok(HeadOptions {
-        job: job::parse(matches, rows)?,
+        job: job::parse(matches, command, rows)?,
         cluster: cluster(matches)?,
         key_file: key_file_to_workers(matches)?,
         compare: matches.opt_present("compare") || matches.free.is_empty(),
@@ -134,16 +166,21 @@ fn understand(matches: &Matches) -> Result<HeadOptions, String> {
             Some(typed) => whole("--attempts", &typed, 1..=ATTEMPTS_MAX)? as u32,
             None => ATTEMPTS_DEFAULT,
         },
-        failures_max: match matches.opt_str("max-failures") {
-            Some(typed) => Some(whole("--max-failures", &typed, 0..=u64::MAX)?),
-            None => None,
+        retries: match matches.opt_str("retries") {
+            Some(typed) => whole("--retries", &typed, 0..=RETRIES_MAX)? as u32,
+            None => 0,
         },
+        failures_max,
+        ends_softly,
         timeout: match matches.opt_str("timeout") {
             Some(typed) => Some(timeout(&typed)?),
             None => None,
         },
         duplicates: !matches.opt_present("no-duplicates"),
         output: file(matches, "output", "for standard output leave --output out")?,
+        joblog: file(matches, "joblog", "for none leave --joblog out")?,
+        results: file(matches, "results", "for none leave --results out")?,
+        dry_run: matches.opt_present("dry-run"),
         journal: journal(matches)?,
         unordered: matches.opt_present("unordered"),
         payload_max_bytes: payload_max_bytes(matches)?,
@@ -221,6 +258,19 @@ fn progress(matches: &Matches) -> Result<When, String> {
     }
 }
 
+/// After how many failures the run ends, and whether softly.
+fn failures(matches: &Matches) -> Result<(Option<u64>, bool), String> {
+    match (matches.opt_str("max-failures"), matches.opt_str("halt")) {
+        (Some(_), Some(_)) => Err("--max-failures and --halt exclude each other".into()),
+        (Some(typed), None) => {
+            let max = whole("--max-failures", &typed, 0..=u64::MAX)?;
+            Ok((Some(max), false))
+        }
+        (None, Some(typed)) => job::map::halt(&typed),
+        (None, None) => Ok((None, false)),
+    }
+}
+
 fn timeout(typed: &str) -> Result<Duration, String> {
     let ms = seconds("--timeout", typed)?.as_millis();
     match u32::try_from(ms) {
@@ -279,7 +329,9 @@ pub(super) mod tests {
     pub fn error(line: &str) -> String {
         match HeadOptions::parse(split(line)) {
             Err(Early::Usage(text)) => {
-                let reason = text.strip_suffix("\nTry 'head --help'.").unwrap();
+                let reason = text.strip_suffix(" --help'.").unwrap();
+                let reason = reason.trim_end_matches(" map");
+                let reason = reason.strip_suffix("\nTry 'head").unwrap();
                 reason.strip_prefix("head: ").unwrap().to_owned()
             }
             other => panic!("{line}: {other:?}"),
@@ -295,10 +347,15 @@ pub(super) mod tests {
             compare: true,
             give_up: Duration::from_secs(60),
             attempts_max: 3,
+            retries: 0,
             failures_max: None,
+            ends_softly: false,
             duplicates: true,
             timeout: None,
             output: None,
+            joblog: None,
+            results: None,
+            dry_run: false,
             journal: None,
             unordered: false,
             payload_max_bytes: 1 << 20,
@@ -371,6 +428,8 @@ pub(super) mod tests {
         assert_eq!(ok("--attempts 1").attempts_max, 1);
         assert!(error("--attempts 0").starts_with("--attempts is 0, but must be from 1"));
         assert_eq!(ok("--max-failures 0").failures_max, Some(0));
+        assert_eq!(ok("--retries 2").retries, 2);
+        assert!(error("--retries 1001").starts_with("--retries is 1001, but must be from 0"));
         assert!(!ok("--no-duplicates").duplicates);
         assert!(error("--max-failures some").contains("not a whole number"));
     }
@@ -516,15 +575,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn help_fits_and_tells_the_limits() {
-        let help = flags::program().help();
+    fn the_help_of_map_fits_and_tells_its_own() {
+        let help = flags::program(true).help();
         assert_fits_a_screen(&help);
-        for part in [
-            "65_536 tasks",
-            "16 MiB ahead",
-            "64 MiB at most",
-            "141 the reader",
-        ] {
+        assert!(help.contains("--persistent") && !help.contains("--count"));
+    }
+
+    #[test]
+    fn help_fits_and_tells_the_limits() {
+        let help = flags::program(false).help();
+        assert_fits_a_screen(&help);
+        for part in ["65_536 tasks", "16 MiB ahead", "64 MiB at most", "141 the"] {
             assert!(help.contains(part), "{part}");
         }
     }

@@ -4,26 +4,62 @@
 //!
 //! Invariant: an option of one job is refused with every other.
 
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+
 use getopts::Matches;
 
 use super::cli::{Flag, did_you_mean, whole};
+use crate::command;
 use crate::format::Rows;
+use crate::kernels::bmp::SIDE_MAX;
+use crate::kernels::mandelbrot::{ITERATIONS_MAX, Picture, View};
 use crate::kernels::primes::Primes;
 use crate::kernels::sieve::TO_MAX;
 use crate::kernels::square::{COUNT_MAX, Squares};
-use crate::kernels::{Job, primes, square};
+use crate::kernels::{Job, mandelbrot, primes, square};
+
+pub(super) mod map;
 
 const COUNT_DEFAULT: u64 = 10;
 const WORK_MS_DEFAULT: u32 = 1000;
 
-/// Every job with the flags that are its alone.
-const JOBS: [(&str, &[&str]); 2] = [(square::NAME, &["count", "work-ms"]), (primes::NAME, &[])];
+const SIZE_DEFAULT: &str = "1920x1080";
+const CENTER_DEFAULT: &str = "-0.65,0";
+/// Neighbouring pixels become the same number at little more than this.
+const ZOOM_MAX: f64 = 1e12;
+const ITERATIONS_DEFAULT: u32 = 1000;
 
-/// The job and its arguments; without any, the demonstration.
+/// Every job with the flags that are its alone.
+const JOBS: [(&str, &[&str]); 4] = [
+    (square::NAME, &["count", "work-ms"]),
+    (primes::NAME, &[]),
+    (mandelbrot::NAME, &["size", "center", "zoom", "iterations"]),
+    (
+        command::NAME,
+        &[
+            "null",
+            "persistent",
+            "length-prefixed",
+            "keep-order",
+            "halt",
+            "dry-run",
+            "joblog",
+            "results",
+        ],
+    ),
+];
+
+/// The job and its arguments; without any, the demonstration. What stood behind `--` is the command
+/// of `map`.
 ///
 /// # Errors
 /// Names what is unknown, missing, too much, out of range or another job's.
-pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
+pub(super) fn parse(
+    matches: &Matches,
+    command: Option<Vec<OsString>>,
+    rows: Rows,
+) -> Result<Job, String> {
     let (name, arguments) = match matches.free.split_first() {
         Some((name, arguments)) => (name.as_str(), arguments),
         None => (square::NAME, &[][..]),
@@ -41,6 +77,8 @@ pub(super) fn parse(matches: &Matches, rows: Rows) -> Result<Job, String> {
     }
     match name {
         square::NAME => squares(matches, arguments, rows).map(Job::Square),
+        mandelbrot::NAME => picture(matches, arguments).map(Job::Mandelbrot),
+        command::NAME => map::parse(matches, arguments, command, rows).map(Job::Map),
         _ => primes_in(arguments, rows).map(Job::Primes),
     }
 }
@@ -75,6 +113,74 @@ fn primes_in(arguments: &[String], rows: Rows) -> Result<Primes, String> {
         return Err(format!("FROM is {from}, which is above TO, {to}"));
     }
     Ok(Primes::new(from, to, rows))
+}
+
+fn picture(matches: &Matches, arguments: &[String]) -> Result<Picture, String> {
+    if let Some(extra) = arguments.first() {
+        return Err(format!(
+            "mandelbrot takes no arguments, and there is {extra:?}; how large it gets is --size"
+        ));
+    }
+    for flag in ["format", "details", "unordered"] {
+        if matches.opt_present(flag) {
+            return Err(format!(
+                "--{flag} is for rows of text; mandelbrot writes a picture (BMP)"
+            ));
+        }
+    }
+    let typed = |flag: &str, default: &str| matches.opt_str(flag).unwrap_or(default.into());
+    let (size, center) = (typed("size", SIZE_DEFAULT), typed("center", CENTER_DEFAULT));
+    let zoom = typed("zoom", "1");
+    let iterations = match matches.opt_str("iterations") {
+        Some(typed) => whole("--iterations", &typed, 1..=ITERATIONS_MAX.into())? as u32,
+        None => ITERATIONS_DEFAULT,
+    };
+    let (width, height) = (size.split_once('x'))
+        .ok_or_else(|| format!("--size is {size:?}, not two numbers as in {SIZE_DEFAULT}"))?;
+    let side = |typed| whole("a side of --size", typed, 1..=SIDE_MAX.into()).map(|n| n as u32);
+    let (re, im) = (center.split_once(','))
+        .ok_or_else(|| format!("--center is {center:?}, not two numbers as in {CENTER_DEFAULT}"))?;
+    let part = |typed| real("a part of --center", typed, -4.0..=4.0);
+    let view = View::new(
+        (side(width)?, side(height)?),
+        (part(re)?, part(im)?),
+        real("--zoom", &zoom, 0.01..=ZOOM_MAX)?,
+        iterations,
+    );
+    let words = format!("--size {size} --center {center} --zoom {zoom} --iterations {iterations}");
+    Ok(Picture::new(view, words))
+}
+
+/// A number with or without a decimal point. `what` names it in errors.
+fn real(what: &str, typed: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let number = typed.parse().ok().filter(|number| range.contains(number));
+    let (least, most) = (range.start(), range.end());
+    number.ok_or_else(|| format!("{what} is {typed:?}, not a number from {least} to {most}"))
+}
+
+/// The same for `mandelbrot`.
+pub(super) fn mandelbrot_flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "",
+            "size",
+            "WxH",
+            format!("pixels, up to {SIDE_MAX} each (default {SIZE_DEFAULT})"),
+        ),
+        Flag::new(
+            "",
+            "center",
+            "RE,IM",
+            format!("the number in the middle (default {CENTER_DEFAULT})"),
+        ),
+        Flag::new("", "zoom", "N", "how many times larger than the whole set"),
+        Flag::new(
+            "",
+            "iterations",
+            "N",
+            format!("what has not escaped by then is black\n(default {ITERATIONS_DEFAULT})"),
+        ),
+    ]
 }
 
 /// For `--help`, and what [`JOBS`] says `square` alone takes.
@@ -164,7 +270,7 @@ mod tests {
 
     #[test]
     fn unknown_names_get_a_suggestion() {
-        let unknown = "jobs are square, primes";
+        let unknown = "jobs are square, primes, mandelbrot, map";
         assert_eq!(
             error("sqare"),
             format!("unknown job \"sqare\"; {unknown}; did you mean square?")
@@ -173,7 +279,7 @@ mod tests {
             error("prime 1 2"),
             format!("unknown job \"prime\"; {unknown}; did you mean primes?")
         );
-        for name in ["map", "mandelbrot", "10.0.0.11:5000"] {
+        for name in ["parallel", "10.0.0.11:5000"] {
             assert_eq!(error(name), format!("unknown job {name:?}; {unknown}"));
         }
         assert_eq!(
@@ -183,8 +289,61 @@ mod tests {
     }
 
     #[test]
-    fn square_alone_takes_its_flags() {
-        let flags: Vec<&str> = square_flags().iter().map(|flag| flag.long).collect();
-        assert_eq!(JOBS[0], (square::NAME, &flags[..]));
+    fn jobs_take_the_flags_that_are_shown() {
+        for (name, flags) in [
+            (square::NAME, square_flags()),
+            (mandelbrot::NAME, mandelbrot_flags()),
+            (command::NAME, map::flags()),
+        ] {
+            let flags: Vec<&str> = flags.iter().map(|flag| flag.long).collect();
+            assert!(JOBS.contains(&(name, &flags[..])));
+        }
+    }
+
+    #[test]
+    fn a_picture_and_its_view() {
+        let whole = View::new((1920, 1080), (-0.65, 0.0), 1.0, 1000);
+        let words = "--size 1920x1080 --center -0.65,0 --zoom 1 --iterations 1000";
+        let picture = Picture::new(whole, words.into());
+        assert_eq!(ok("mandelbrot").job, Job::Mandelbrot(picture));
+        let line = "--size 1x32_768 --center=0.25,-1e-3 --zoom 1e12 --iterations 1000000";
+        let part = View::new((1, 32_768), (0.25, -0.001), 1e12, 1_000_000);
+        let picture = Picture::new(part, line.replace('=', " "));
+        assert_eq!(
+            ok(&format!("mandelbrot {line}")).job,
+            Job::Mandelbrot(picture)
+        );
+        for (line, reason) in [
+            ("5", "\"5\"; how large it gets is --size"),
+            (
+                "--size 5",
+                "--size is \"5\", not two numbers as in 1920x1080",
+            ),
+            ("--size 0x5", "a side of --size is 0, but must be from 1"),
+            ("--size 5x32769", "a side of --size is 32769, but must be"),
+            (
+                "--center 1",
+                "--center is \"1\", not two numbers as in -0.65,0",
+            ),
+            (
+                "--center 1,nan",
+                "a part of --center is \"nan\", not a number from -4 to 4",
+            ),
+            (
+                "--zoom inf",
+                "--zoom is \"inf\", not a number from 0.01 to 1000000000000",
+            ),
+            ("--iterations 0", "--iterations is 0, but must be from 1"),
+            (
+                "--format tsv",
+                "--format is for rows of text; mandelbrot writes a picture",
+            ),
+            ("--unordered", "--unordered is for rows"),
+            ("--details", "--details is for rows"),
+            ("--count 5", "--count belongs to the job square"),
+        ] {
+            let error = error(&format!("mandelbrot {line}"));
+            assert!(error.contains(reason), "{line}: {error}");
+        }
     }
 }

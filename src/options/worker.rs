@@ -12,11 +12,13 @@ use getopts::Matches;
 
 use super::cli::{Flag, Program, grouped, key_file, payload_max_bytes, seconds, whole};
 use super::{Address, Early, THREADS_MAX, size};
+use crate::alone::Single;
 use crate::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
-    GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT,
+    GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT, STALL_TIMEOUT,
 };
 use crate::network::Network;
+use crate::program::Programs;
 use crate::role::Exit;
 use crate::time::Duration;
 
@@ -33,10 +35,14 @@ pub struct WorkerOptions {
     pub allow: Vec<Network>,
     /// Pool threads; at least 1.
     pub slots: usize,
+    /// What it is to run for heads, as it was named; see [`WorkerOptions::programs`].
+    pub programs: Vec<PathBuf>,
     /// How long kernels may go on once it is told to end; above zero.
     pub grace: Duration,
     /// Largest task input or output, in bytes.
     pub payload_max_bytes: usize,
+    /// What it runs alone instead of listening; then nothing above means anything.
+    pub single: Option<Single>,
     /// Whether to say only what went wrong.
     pub quiet: bool,
 }
@@ -72,6 +78,25 @@ impl WorkerOptions {
             Address::LOOPBACK
         ))
     }
+
+    /// The programs it runs for heads, now that it is known whether there is a key.
+    ///
+    /// # Errors
+    /// If one of them is no program, or if others could have them run without a key and nobody has
+    /// said that they may. That is so on loopback, too: another user of the machine would get the
+    /// rights of this one.
+    pub fn programs(&self, has_key: bool) -> Result<Programs, String> {
+        if self.programs.is_empty() || has_key || self.is_insecure {
+            let programs = Programs::allow(&self.programs);
+            return programs.map_err(|reason| format!("--allow-program {reason}"));
+        }
+        Err(
+            "--allow-program would let everyone who reaches this worker run programs, as there is \
+             no key; head --keygen FILE makes one for --key-file; add --insecure if only friends \
+             reach it"
+                .into(),
+        )
+    }
 }
 
 fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
@@ -101,13 +126,36 @@ fn understand(matches: &Matches) -> Result<WorkerOptions, String> {
             Some(typed) => whole("--slots", &typed, 1..=THREADS_MAX)? as usize,
             None => slots_default(),
         },
+        programs: (matches.opt_strs("allow-program").into_iter())
+            .map(PathBuf::from)
+            .collect(),
         grace: match matches.opt_str("grace") {
             Some(typed) => seconds("--grace", &typed)?,
             None => GRACE_DEFAULT,
         },
         payload_max_bytes: payload_max_bytes(matches)?,
+        single: single(matches)?,
         quiet: matches.opt_present("quiet"),
     })
+}
+
+/// What `--run` says, with which no option of a listening worker has a meaning.
+fn single(matches: &Matches) -> Result<Option<Single>, String> {
+    let Some(kernel) = matches.opt_str("run") else {
+        return match matches.opt_present("setup") {
+            true => Err("--setup needs --run KERNEL".into()),
+            false => Ok(None),
+        };
+    };
+    let mut flags = listening_flags().into_iter().chain(computing_flags());
+    if let Some(flag) = flags.find(|flag| matches.opt_present(flag.long)) {
+        return Err(format!(
+            "--{} is for a worker that waits for heads, not for --run",
+            flag.long
+        ));
+    }
+    let setup = matches.opt_str("setup").unwrap_or_default();
+    Ok(Some(Single { kernel, setup }))
 }
 
 fn allow(matches: &Matches) -> Result<Vec<Network>, String> {
@@ -124,7 +172,35 @@ fn slots_default() -> usize {
 fn program() -> Program {
     let mut other = vec![Flag::payload_max()];
     other.extend(Flag::common());
-    let listening = vec![
+    let alone = vec![
+        Flag::new(
+            "",
+            "run",
+            "KERNEL",
+            "run it once: input from standard input, output\nto standard output",
+        ),
+        Flag::new("", "setup", "TEXT", "its set-up (default: empty)"),
+    ];
+    Program {
+        name: "worker",
+        job: "",
+        before: "\
+Usage: worker [OPTIONS]
+Waits for heads, runs the tasks they send and answers with the results."
+            .into(),
+        groups: vec![
+            ("Listening".into(), listening_flags()),
+            ("Computing".into(), computing_flags()),
+            ("Without a head".into(), alone),
+            ("Other".into(), other),
+        ],
+        hidden: Vec::new(),
+        after: after(),
+    }
+}
+
+fn listening_flags() -> Vec<Flag> {
+    vec![
         Flag::new(
             "l",
             "listen",
@@ -150,8 +226,11 @@ fn program() -> Program {
             "who may connect, this machine included; may be\ngiven more than once (default: everyone)",
         )
         .repeatable(),
-    ];
-    let computing = vec![
+    ]
+}
+
+fn computing_flags() -> Vec<Flag> {
+    vec![
         Flag::new(
             "s",
             "slots",
@@ -162,6 +241,13 @@ fn program() -> Program {
         ),
         Flag::new(
             "",
+            "allow-program",
+            "PATH",
+            "a program that the job map may run; may be given\nmore than once (default: none)",
+        )
+        .repeatable(),
+        Flag::new(
+            "",
             "grace",
             "SECONDS",
             format!(
@@ -169,20 +255,7 @@ fn program() -> Program {
                 GRACE_DEFAULT.as_secs()
             ),
         ),
-    ];
-    Program {
-        name: "worker",
-        before: "\
-Usage: worker [OPTIONS]
-Waits for heads, runs the tasks they send and answers with the results."
-            .into(),
-        groups: vec![
-            ("Listening".into(), listening),
-            ("Computing".into(), computing),
-            ("Other".into(), other),
-        ],
-        after: after(),
-    }
+    ]
 }
 
 fn after() -> String {
@@ -192,17 +265,24 @@ Examples:
   worker
   worker --listen 10.0.0.11 --key-file key --allow 10.0.0.10
   worker -l 127.0.0.1:0 -s 1
+  echo 1 1000000 | worker --run primes
 
 Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
-stop), {} bad usage, {} cannot listen.
+stop), {} bad usage or key, {} cannot listen. With --run: {} done, {} the task
+failed, {} bad usage, {} this machine could not run it, {} cannot read or write.
 
 Limits: inputs and outputs of {} by default, {} at most; {} connections;
 {} before a head has greeted, {} s for its greeting; {} tasks and
-{} of inputs per head; a head silent for {} s is disconnected.
-RUST_LOG=debug tells more.",
+{} of inputs per head; one that is silent for {} s, or takes nothing of
+what is sent to it for {} s, is disconnected. RUST_LOG=debug tells more.",
         Exit::Done.code(),
         Exit::Failed.code(),
         Exit::Usage.code(),
+        Exit::Output.code(),
+        Exit::Done.code(),
+        Exit::Failed.code(),
+        Exit::Usage.code(),
+        Exit::NoWorker.code(),
         Exit::Output.code(),
         size(PAYLOAD_BYTES_DEFAULT),
         size(PAYLOAD_BYTES_MAX),
@@ -212,6 +292,7 @@ RUST_LOG=debug tells more.",
         grouped(CREDIT_TASKS.into()),
         size(CREDIT_BYTES as usize),
         CLOSE_AFTER.as_secs(),
+        STALL_TIMEOUT.as_secs(),
     )
 }
 
@@ -242,8 +323,10 @@ mod tests {
             is_insecure: false,
             allow: Vec::new(),
             slots: slots_default(),
+            programs: Vec::new(),
             grace: GRACE_DEFAULT,
             payload_max_bytes: 1 << 20,
+            single: None,
             quiet: false,
         };
         assert_eq!(ok(""), expected);
@@ -306,6 +389,43 @@ mod tests {
             "--allow: \"10.0.0.0/33\" has \"33\" bits; they are 0 to 32"
         );
         assert_eq!(error("--allow"), "--allow needs its ADDRESS[/BITS]");
+    }
+
+    #[test]
+    fn programs_are_allowed_in_so_many_words() {
+        let options = ok("--allow-program /bin/true --allow-program /bin/false");
+        assert!(options.programs(true).is_ok());
+        assert!(options.programs(false).unwrap_err().contains("no key"));
+        assert!(
+            ok("--allow-program /bin/true --insecure")
+                .programs(false)
+                .is_ok()
+        );
+        assert_eq!(ok("").programs(false), Ok(Programs::default()));
+        let wrong = ok("--allow-program /no/such").programs(true).unwrap_err();
+        assert!(
+            wrong.starts_with("--allow-program /no/such: No such file"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn run_is_for_itself() {
+        let single = |kernel: &str, setup: &str| {
+            Some(Single {
+                kernel: kernel.into(),
+                setup: setup.into(),
+            })
+        };
+        assert_eq!(ok("--run primes -q").single, single("primes", ""));
+        assert_eq!(ok("--setup 5 --run square").single, single("square", "5"));
+        assert_eq!(error("--setup 5"), "--setup needs --run KERNEL");
+        assert_eq!(error("--run"), "--run needs its KERNEL");
+        for flag in ["listen x", "insecure", "slots 2", "grace 1"] {
+            let name = flag.split(' ').next().unwrap();
+            let expected = format!("--{name} is for a worker that waits for heads, not for --run");
+            assert_eq!(error(&format!("--run square --{flag}")), expected);
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Connection {
     pub outbox: Outbox,
     /// Bytes of a frame that is still incomplete, gained since its progress was last judged.
     pub gained_bytes: usize,
+    /// Something waits that the socket did not take.
+    pub is_stuck: bool,
     /// Opening bytes still in the outbox; the role did not send them and is not told of them.
     opening_bytes: usize,
 }
@@ -117,6 +119,7 @@ impl Connection {
             decoder: Some(decoder),
             outbox,
             gained_bytes: 0,
+            is_stuck: false,
             opening_bytes,
         }
     }

@@ -1,22 +1,30 @@
-//! The threads that take from the reactor: output and journal, and what all helper threads report.
+//! The threads beside the reactor: input, output and journal, and what all helper threads report; and
+//! who watches over the loop itself.
 //!
 //! What it is: the part of the reactor that sets them up, hands over and takes notices. What it is
-//! not: those threads.
+//! not: those threads, or that supervisor.
 //!
 //! Invariant: each is handed something at most once per turn and never waited for, except by
-//! `write_through` before the run.
+//! `write_through` and `read_through` before the run.
 
 use std::io;
 
-use super::Reactor;
+use super::{Deadline, Reactor};
+use crate::input::Input;
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
 use crate::recorder::Recorder;
 use crate::role::{Event, Role};
+use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time};
 use crate::trace::Trace;
 
 impl Reactor {
+    /// Says where the role's input comes from.
+    pub fn set_input(&mut self, input: Input) {
+        self.input = Some(input);
+    }
+
     /// Says where the role's writes go.
     pub fn set_output(&mut self, output: Output) {
         self.output = Some(output);
@@ -52,6 +60,22 @@ impl Reactor {
         self.trace.take()
     }
 
+    /// Says who wants to know whether this reactor goes round. Until the run nothing is said.
+    pub fn set_supervisor(&mut self, supervisor: Supervisor) {
+        self.supervisor = Some(supervisor);
+    }
+
+    /// Gives the sign of life that is due, and sees to the next. Without a supervisor that wants it
+    /// there is no such deadline.
+    pub(super) fn say_alive(&mut self, now: Time) {
+        if let Some(supervisor) = &self.supervisor
+            && let Some(every) = supervisor.alive_every()
+        {
+            supervisor.alive();
+            self.timers.set(Deadline::Alive, now + every);
+        }
+    }
+
     /// Writes `text` before the run and waits until it is written. False if a signal has come or the
     /// output takes nothing further, which the role is told in its first turn; then there is no use
     /// in going on. Without any text it only looks for signals.
@@ -82,6 +106,31 @@ impl Reactor {
         }
     }
 
+    /// Waits before the run for the next piece of the input. `None` if a signal has come or it
+    /// cannot be read, or the output takes nothing further; which the role is told in its first
+    /// turn.
+    ///
+    /// # Errors
+    /// If polling itself fails.
+    pub fn read_through(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.input.as_ref().expect("it is set").ask();
+        let mut piece = None;
+        while piece.is_none() && !self.is_interrupted {
+            self.poll(None)?;
+            self.mailbox.take(&mut self.notices);
+            for notice in self.notices.drain(..) {
+                match notice {
+                    Notice::Input { bytes } => piece = Some(bytes),
+                    other => {
+                        self.mailbox.post(other);
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(piece.filter(|_| !self.is_interrupted))
+    }
+
     /// Hands the turn's records to the journal.
     pub(super) fn record(&mut self) {
         let notes = &mut self.notes;
@@ -107,6 +156,13 @@ impl Reactor {
         let mut notices = std::mem::take(&mut self.notices);
         for notice in notices.drain(..) {
             match notice {
+                Notice::Input { bytes } => {
+                    let bytes = &bytes[..];
+                    role.handle(Event::Input { bytes }, now, &mut self.outlet());
+                }
+                Notice::InputFailed { reason } => {
+                    role.handle(Event::InputFailed { reason }, now, &mut self.outlet());
+                }
                 // From before the run: the role knows nothing of it.
                 Notice::Written { bytes } if self.ahead_bytes > 0 => self.ahead_bytes -= bytes,
                 Notice::Written { bytes } => {

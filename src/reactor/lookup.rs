@@ -5,8 +5,11 @@
 //! hold back the others. What it is not: a cache; a worker that moved is found at the next dial.
 //!
 //! Invariant: per target at most one look-up runs, so there are at most as many threads as targets.
+//! Nothing a system is configured with gets its code into a static program.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::mailbox::{Mailbox, Notice};
@@ -49,11 +52,9 @@ impl Lookups {
         }
         let (host, port, mailbox) = (host.clone(), *port, self.mailbox.clone());
         let look_up = move || {
-            let result = (&host[..], port).to_socket_addrs();
-            let result = match result.map(Iterator::collect::<Vec<_>>) {
-                Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
-                Ok(addresses) => Ok(addresses),
-                Err(_) => Err(format!("no address is known for the name {host}")),
+            let result = match addresses(&host, port) {
+                Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+                _ => Err(format!("no address is known for the name {host}")),
             };
             mailbox.post(Notice::Resolved { dial, result });
         };
@@ -68,5 +69,73 @@ impl Lookups {
     /// The target's look-up ended.
     pub fn ended(&mut self, dial: u32) {
         self.is_running[dial as usize] = false;
+    }
+}
+
+/// The addresses that a name, or an address, stands for on this system.
+///
+/// # Errors
+/// If it stands for none; some systems say so by giving none.
+pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if cfg!(target_feature = "crt-static")
+        && host.parse::<IpAddr>().is_err()
+        && let Some(addresses) = ask_getent(host, port)
+    {
+        return Ok(addresses);
+    }
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+/// What the system's own program for the purpose says; `None` where there is none.
+///
+/// The C library loads whatever modules /etc/nsswitch.conf names. Within a static program, modules
+/// made for another release of it end that program with a signal. A system without `getent` is
+/// taken to be bare: it has no modules either, and /etc/hosts and DNS are built in.
+fn ask_getent(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    let mut getent = Command::new("getent");
+    getent.args(["ahosts", "--", host]).stdin(Stdio::null());
+    let answer = getent.stderr(Stdio::null()).output().ok()?;
+    let lines = String::from_utf8_lossy(&answer.stdout);
+    Some(
+        lines
+            .lines()
+            .filter_map(|line| stream_address(line, port))
+            .collect(),
+    )
+}
+
+/// Of a line such as `10.0.0.11 STREAM worker-1`. There is one for each kind of socket.
+fn stream_address(line: &str, port: u16) -> Option<SocketAddr> {
+    let mut words = line.split_whitespace();
+    let ip: IpAddr = words.next()?.parse().ok()?;
+    (words.next()? == "STREAM").then(|| SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn getent_knows_what_every_system_knows() {
+        let home = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
+        assert!(ask_getent("localhost", 5000).unwrap().contains(&home));
+        assert_eq!(ask_getent("no-such-name.invalid", 5000), Some(Vec::new()));
+        assert_eq!(ask_getent("--help", 5000), Some(Vec::new()));
+        assert_eq!(addresses("127.0.0.1", 5000).unwrap(), [home]);
+    }
+
+    #[test]
+    fn a_line_of_getent_gives_an_address_for_streams_only() {
+        let address = |line| stream_address(line, 5000).map(|address| address.to_string());
+        assert_eq!(
+            address("10.0.0.11       STREAM worker-1"),
+            Some("10.0.0.11:5000".into())
+        );
+        assert_eq!(address("fd00::1 STREAM"), Some("[fd00::1]:5000".into()));
+        for other in ["10.0.0.11       DGRAM", "10.0.0.11", "STREAM worker-1", ""] {
+            assert_eq!(address(other), None, "{other:?}");
+        }
     }
 }

@@ -31,9 +31,11 @@ use slab::Slab;
 
 use crate::channel::{Channel, PLAIN_BYTES_MAX};
 use crate::frame::Side;
+use crate::input::Input;
 use crate::key::Keys;
 use crate::limits::{
-    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STOPPED_AFTER,
+    DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STALL_TIMEOUT,
+    STOPPED_AFTER,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -41,12 +43,13 @@ use crate::pool::{Pool, Reports};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
+use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time, Timers};
 use crate::trace::Trace;
 use accepting::Listener;
 use connection::{Connection, Stage};
 use lookup::Lookups;
-pub use lookup::Target;
+pub use lookup::{Target, addresses};
 use outlet::{Notes, Outlet};
 use status::{Status, VISITORS};
 
@@ -70,9 +73,11 @@ pub struct Reactor {
     listener: Option<Listener>,
     lookups: Option<Lookups>,
     signals: Option<UnixStream>,
+    supervisor: Option<Supervisor>,
     /// A signal has arrived and the role does not know it yet.
     is_interrupted: bool,
     pool: Option<Pool>,
+    input: Option<Input>,
     output: Option<Output>,
     /// Written to the output before the run, and not yet acknowledged.
     ahead_bytes: usize,
@@ -104,6 +109,8 @@ enum Deadline {
     Conn(ConnId),
     /// A frame that has begun must have got on.
     Progress(ConnId),
+    /// A socket that took nothing more must take something.
+    Stall(ConnId),
     /// Accepting goes on.
     Accept,
     /// There is room to say how many were turned away without a word.
@@ -112,6 +119,8 @@ enum Deadline {
     Redraw,
     /// A visitor of the status page must have gone.
     Visitor(usize),
+    /// The supervisor wants a sign of life.
+    Alive,
 }
 
 impl Reactor {
@@ -136,8 +145,10 @@ impl Reactor {
             listener: None,
             lookups: None,
             signals: None,
+            supervisor: None,
             is_interrupted: false,
             pool: None,
+            input: None,
             output: None,
             ahead_bytes: 0,
             journal: None,
@@ -192,6 +203,7 @@ impl Reactor {
     /// If polling itself fails.
     pub fn run(&mut self, role: &mut impl Role) -> io::Result<Exit> {
         self.start = Instant::now();
+        self.say_alive(Time::ZERO);
         loop {
             self.turn(role)?;
             let Some(exit) = self.notes.exit else {
@@ -265,6 +277,7 @@ impl Reactor {
         Outlet {
             conns: &mut self.conns,
             notes: &mut self.notes,
+            input: self.input.as_ref(),
             output: self.output.as_ref(),
         }
     }
@@ -356,6 +369,11 @@ impl Reactor {
         let signals = self.signals.as_mut().expect("an event came from it");
         // Until it would block, or else there is no next edge.
         while signals.read(&mut bytes).is_ok_and(|count| count > 0) {}
+        // From now on its port is its successor's.
+        self.listener = None;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.stopping();
+        }
         role.handle(Event::Interrupted, now, &mut self.outlet());
     }
 
@@ -373,10 +391,12 @@ impl Reactor {
                 Deadline::LeftOut => self.say_left_out(now),
                 Deadline::Redraw => self.tell_progress(role, now),
                 Deadline::Visitor(slot) => self.dismiss_visitor(slot),
+                Deadline::Alive => self.say_alive(now),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);
                 }
                 Deadline::Progress(conn) => self.check_progress(conn, now),
+                Deadline::Stall(conn) => self.check_stall(conn, now),
                 Deadline::Conn(conn) => {
                     let slot = conn.slot as usize;
                     if let Stage::Connecting { .. } = self.conns[slot].stage {
@@ -411,6 +431,13 @@ impl Reactor {
                 Err(reason) => self.doom(slot, Some(reason)),
                 Ok(bytes) => {
                     let conn = connection.id(slot);
+                    let is_stuck = connection.has_pending();
+                    let was_stuck = std::mem::replace(&mut connection.is_stuck, is_stuck);
+                    if was_stuck && !is_stuck {
+                        self.timers.cancel(Deadline::Stall(conn));
+                    } else if is_stuck && (!was_stuck || bytes > 0) {
+                        self.timers.set(Deadline::Stall(conn), now + STALL_TIMEOUT);
+                    }
                     if connection.is_open() && bytes > 0 {
                         // A role that waited for room gets another turn to use it.
                         self.is_busy |= bytes >= OUTBOX_BYTES_LITTLE;
@@ -420,6 +447,18 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    /// Ends a connection whose peer may well talk but does not read: what waits for it would wait for
+    /// ever. A socket that takes bytes by now, as after a pause of this process, is yet to be tried.
+    fn check_stall(&mut self, conn: ConnId, now: Time) {
+        let slot = conn.slot as usize;
+        if self.conns[slot].writable {
+            return self.timers.set(Deadline::Stall(conn), now + STALL_TIMEOUT);
+        }
+        let seconds = STALL_TIMEOUT.as_secs();
+        let reason = format!("it took nothing of what was sent to it for {seconds} s");
+        self.doom(slot, Some(CloseReason::Broken(reason)));
     }
 
     /// The second step of a close, once everything is written: the role is told, and the peer gets
@@ -449,18 +488,13 @@ impl Reactor {
     fn doom(&mut self, slot: usize, reason: Option<CloseReason>) {
         let connection = &mut self.conns[slot];
         let conn = connection.id(slot);
-        self.timers.cancel(Deadline::Progress(conn));
-        self.timers.cancel(Deadline::Conn(conn));
+        for deadline in [Deadline::Progress, Deadline::Stall, Deadline::Conn] {
+            self.timers.cancel(deadline(conn));
+        }
         let reason = match std::mem::replace(&mut connection.stage, Stage::Doomed) {
             Stage::Doomed => return,
             Stage::Connecting { .. } => None,
-            Stage::Open => {
-                if let Some(CloseReason::Protocol(_)) = &reason {
-                    // What has yet to go may tell the other side, too, what does not fit.
-                    let _ = connection.write();
-                }
-                reason.map(|reason| connection.explain(reason))
-            }
+            Stage::Open => reason.map(|reason| connection.explain(reason)),
             Stage::Closing { is_told, .. } => (!is_told).then_some(CloseReason::Asked),
         };
         self.doomed.push((slot, reason));

@@ -2,17 +2,19 @@
 //!
 //! What it is: the reactor's [`Sink`]. Frames are encoded straight into the connection's outbox;
 //! everything else is noted for the end of the turn. What it is not: a system call, except that
-//! output is handed to its thread.
+//! output is handed to its thread, and input asked for.
 //!
 //! Invariant: nothing here fails or blocks, and nothing is done twice.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 
 use slab::Slab;
 
 use super::connection::{Connection, Stage};
 use crate::frame::Frame;
+use crate::input::Input;
 use crate::kernel::Kernel;
 use crate::lanes::Job;
 use crate::output::Output;
@@ -42,6 +44,7 @@ pub(super) struct Notes {
 pub(super) struct Outlet<'a> {
     pub conns: &'a mut Slab<Connection>,
     pub notes: &'a mut Notes,
+    pub input: Option<&'a Input>,
     pub output: Option<&'a Output>,
 }
 
@@ -99,10 +102,11 @@ impl Sink for Outlet<'_> {
         let Some(Command::Submit(_, jobs)) = notes.pool.last_mut() else {
             unreachable!("it was just added if it was not there");
         };
-        jobs.push_back(Job {
+        // What `push_back` takes is built elsewhere and copied: see `Payload::set`.
+        jobs.extend(iter::once_with(|| Job {
             attempt,
             input: Payload::EMPTY,
-        });
+        }));
         let job = jobs.back_mut().expect("it was just added");
         job.input.set(input);
     }
@@ -127,6 +131,13 @@ impl Sink for Outlet<'_> {
     fn record(&mut self, records: &[u8], count: usize) {
         self.notes.records.extend_from_slice(records);
         self.notes.records_count += count;
+    }
+
+    fn read(&mut self) {
+        // A job that has none is fed by who drives it.
+        if let Some(input) = self.input {
+            input.ask();
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) {

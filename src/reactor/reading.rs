@@ -88,6 +88,8 @@ impl Reactor {
             self.timers.cancel(progress);
         }
         if let Some(error) = error {
+            // From our opening, if it has not gone out yet, the peer can tell what is wrong as well.
+            let _ = self.conns[slot].write();
             self.doom(slot, Some(CloseReason::Protocol(error)));
         } else if is_partial && self.timers.set_if_new(progress, now + PROGRESS_TIMEOUT) {
             self.conns[slot].gained_bytes = 0;
@@ -110,6 +112,7 @@ impl Reactor {
         let mut outlet = Outlet {
             conns: &mut self.conns,
             notes: &mut self.notes,
+            input: self.input.as_ref(),
             output: self.output.as_ref(),
         };
         let mut rest = match place {
@@ -129,13 +132,14 @@ impl Reactor {
                 }
             };
             while outlet.conns[slot].is_open() {
-                match frames.next() {
+                // By reference: to move a frame that was just made is to wait for it, see
+                // `Payload::set`.
+                match &frames.next() {
                     Some(Ok(frame)) => {
                         has_frame = true;
-                        let frame = &frame;
                         role.handle(Event::Frame { conn, frame }, now, &mut outlet);
                     }
-                    Some(Err(error)) => return (has_frame, Some(error)),
+                    Some(Err(error)) => return (has_frame, Some(error.clone())),
                     None => break,
                 }
             }

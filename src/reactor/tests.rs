@@ -6,9 +6,9 @@
 //! Invariant: a role here sees what the reactor tells it, unchanged.
 
 use super::*;
-use crate::frame::{Frame, opening};
+use crate::frame::{Frame, Status, opening};
 use crate::limits::SOCKETS_MAX;
-use crate::role::Sink;
+use crate::role::{Attempt, Sink};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
@@ -153,4 +153,50 @@ fn who_has_not_greeted_makes_room_and_who_has_stays() {
         assert_eq!(is_closed, i < 21, "connection {i}");
     }
     assert!(reactor.conns[closer.greeted[0] as usize].is_open());
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_given_up_and_one_that_takes_anything_is_not() {
+    let (mut reactor, address) = listening();
+    let mut peer = std::net::TcpStream::connect(address).unwrap();
+    let mut closer = Closer {
+        listens: true,
+        ..Closer::default()
+    };
+    while closer.opened == 0 {
+        reactor.turn(&mut closer).unwrap();
+    }
+    let (slot, _) = reactor.conns.iter().next().unwrap();
+    let conn = reactor.conns[slot].id(slot);
+    // More than sockets hold, twice.
+    let output = &vec![0; 64 << 20][..];
+    let frame = Frame::Outcome {
+        attempt: Attempt { task: 0, number: 1 },
+        status: Status::Done,
+        run_us: 0,
+        output,
+    };
+    reactor.outlet().send(conn, frame);
+    reactor.is_busy = true;
+    let send_until_stuck = |reactor: &mut Reactor, closer: &mut Closer| {
+        loop {
+            reactor.turn(closer).unwrap();
+            if reactor.conns[slot].is_stuck {
+                return reactor.now();
+            }
+        }
+    };
+    let first = send_until_stuck(&mut reactor, &mut closer);
+    reactor.time_out(&mut closer, first + STALL_TIMEOUT / 2);
+    // It takes what is there so far.
+    peer.set_nonblocking(true).unwrap();
+    while peer.read(&mut [0; 1 << 16]).is_ok() {}
+    let second = send_until_stuck(&mut reactor, &mut closer);
+    assert!(second > first);
+    reactor.time_out(&mut closer, first + STALL_TIMEOUT);
+    reactor.reap(&mut closer, second);
+    assert_eq!(closer.closed, 0);
+    reactor.time_out(&mut closer, second + STALL_TIMEOUT);
+    reactor.reap(&mut closer, second);
+    assert_eq!(closer.closed, 1);
 }

@@ -114,8 +114,8 @@ pub(super) fn write_report(
     let mut text = Vec::new();
     report::json(overview, comparison, &mut text);
     let exit = overview.ended.expect("it has ended");
-    match file.write_all(&text).and_then(|()| file.finish()) {
-        Ok(()) => exit,
+    match file.write_all(&text).and_then(|()| file.finish(true)) {
+        Ok(_) => exit,
         Err(error) => unwritten("report", &error, exit),
     }
 }

@@ -53,10 +53,16 @@ impl Blame {
     }
 
     /// Losses at which it was running: suspicions count with the first certain loss after them.
+    #[inline(always)]
     pub fn losses(&self) -> u32 {
-        if !self.is_any() {
-            return 0;
+        match self.is_any() {
+            true => self.count(),
+            false => 0,
         }
+    }
+
+    #[cold]
+    fn count(&self) -> u32 {
         let last = self.all().iter().rposition(|lost| lost.is_certain);
         last.map_or(0, |index| index as u32 + 1)
     }
@@ -139,7 +145,7 @@ impl Waiting {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.plain.is_empty() && !self.has_blamed()
     }
 
     pub fn len(&self) -> usize {

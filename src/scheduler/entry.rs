@@ -54,6 +54,9 @@ pub(super) struct Times {
     /// From sending to answer, less `run_us`.
     pub queue_us: u32,
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run. (A run of 49 days makes
+    /// the rest of its log less useful, and nothing wrong.)
+    pub answered_ms: u32,
 }
 
 /// An outcome, but for its bytes.
@@ -61,17 +64,18 @@ pub(super) struct Times {
 pub(super) struct Given {
     pub worker: u32,
     pub status: Status,
-    pub losses: u32,
+    /// No task is lost oftener than `--attempts` allows.
+    pub losses: u16,
     pub times: Times,
 }
 
 impl Times {
     pub fn new(sent_at: Time, run_us: u32, now: Time) -> Times {
-        let elapsed_us = now.as_micros().saturating_sub(sent_at.as_micros());
-        let elapsed_us = u32::try_from(elapsed_us).unwrap_or(u32::MAX);
+        let elapsed_us = u32::try_from(now.micros_since(sent_at)).unwrap_or(u32::MAX);
         Times {
             queue_us: elapsed_us.saturating_sub(run_us),
             run_us,
+            answered_ms: u32::try_from(now.as_micros() / 1000).unwrap_or(u32::MAX),
         }
     }
 }

@@ -71,6 +71,7 @@ impl Ring {
     }
 
     /// The oldest.
+    #[inline(always)]
     pub fn front(&self) -> Option<&Entry> {
         self.get(self.base)
     }

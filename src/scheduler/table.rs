@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::{Entry, Given, State, Times};
 use super::ring::Ring;
-use crate::failures::Failures;
 use crate::frame::Status;
 use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
@@ -27,8 +26,6 @@ pub(super) struct Table {
     held_bytes: usize,
     /// Tasks that were given another outcome than `done`, and it may be delivered.
     failed: u64,
-    /// Their reasons.
-    failures: Failures,
     journal: Option<Journal>,
 }
 
@@ -105,6 +102,8 @@ pub struct Answer<'a> {
     pub queue_us: u32,
     /// How long the kernel ran, in microseconds.
     pub run_us: u32,
+    /// When the answer came, in milliseconds since the start of the run; 0 if none came in it.
+    pub answered_ms: u32,
 }
 
 impl Table {
@@ -123,7 +122,6 @@ impl Table {
             delivered: 0,
             held_bytes: 0,
             failed: 0,
-            failures: Failures::default(),
             journal: None,
         }
     }
@@ -135,10 +133,6 @@ impl Table {
 
     pub fn failed(&self) -> u64 {
         self.failed
-    }
-
-    pub fn failures(&self) -> &Failures {
-        &self.failures
     }
 
     pub fn counts(&self) -> Counts {
@@ -213,18 +207,25 @@ impl Table {
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     #[inline(always)]
     pub fn answer(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
-        let entry = self.get(task).expect("the task is open");
+        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
         let given = Given {
             worker,
             status,
-            losses: entry.blame.losses(),
+            losses: losses(entry.blame.losses()),
             times,
         };
-        let state = match self.journal {
+        let state = match &mut self.journal {
             None => State::Answered(given),
-            Some(_) => self.note_unrecorded(task, given),
+            Some(journal) => {
+                let input_hash = input_hash(&entry.payload);
+                journal
+                    .unrecorded
+                    .push_back(Unrecorded { task, input_hash });
+                State::Recording(given)
+            }
         };
-        self.give(task, state, output);
+        give(entry, state, output, &mut self.counts, &mut self.held_bytes);
+        self.queue(task, state);
     }
 
     /// Gives a ready task the outcome that the journal has of it.
@@ -232,32 +233,16 @@ impl Table {
         let state = State::Answered(Given {
             worker,
             status: outcome.status,
-            losses: outcome.losses,
+            losses: losses(outcome.losses),
             times: Times {
                 queue_us: outcome.queue_us,
                 run_us: outcome.run_us,
+                answered_ms: 0,
             },
         });
-        self.give(outcome.task, state, outcome.output);
-    }
-
-    /// The outcome of an open task waits for the journal.
-    fn note_unrecorded(&mut self, task: u64, given: Given) -> State {
-        let entry = self.get(task).expect("the task is open");
-        let input_hash = input_hash(&entry.payload);
-        let journal = self.journal.as_mut().expect("there is a journal");
-        let unrecorded = Unrecorded { task, input_hash };
-        journal.unrecorded.push_back(unrecorded);
-        State::Recording(given)
-    }
-
-    /// Puts the output in the place of the input.
-    #[inline(always)]
-    fn give(&mut self, task: u64, state: State, output: &[u8]) {
-        let entry = self.set_state(task, state);
-        let input_bytes = entry.payload.len();
-        entry.payload.set(output);
-        self.held_bytes = self.held_bytes - input_bytes + output.len();
+        let (task, output) = (outcome.task, outcome.output);
+        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
+        give(entry, state, output, &mut self.counts, &mut self.held_bytes);
         self.queue(task, state);
     }
 
@@ -267,12 +252,7 @@ impl Table {
         let State::Answered(given) = state else {
             return;
         };
-        if given.status != Status::Done {
-            self.failed += 1;
-            let entry = find(&mut self.ring, &mut self.order, task);
-            let reason = &entry.expect("the task is open").payload;
-            (self.failures).note(task, given.worker, given.status, reason);
-        }
+        self.failed += u64::from(given.status != Status::Done);
         if let Order::Arrival { answered, .. } = &mut self.order {
             answered.push_back(task);
         }
@@ -294,7 +274,7 @@ impl Table {
             task,
             input_hash,
             status: given.status,
-            losses: given.losses,
+            losses: given.losses.into(),
             queue_us: given.times.queue_us,
             run_us: given.times.run_us,
             worker: name(given.worker),
@@ -321,52 +301,47 @@ impl Table {
         }
     }
 
-    /// Lends the next outcome to `deliver`, and is done with its task; false if there is none.
+    /// The next outcome to deliver, if there is one.
     #[inline(always)]
-    pub fn deliver(&mut self, deliver: impl FnOnce(&Answer<'_>)) -> bool {
-        let next = match &mut self.order {
-            Order::Input => {
-                let front = self.ring.front();
-                let is_next = front.is_some_and(|entry| matches!(entry.state, State::Answered(_)));
-                is_next.then_some(self.ring.base())
-            }
-            Order::Arrival { answered, .. } => answered.pop_front(),
+    pub fn due(&self) -> Option<Answer<'_>> {
+        let task = match &self.order {
+            Order::Input => self.ring.base(),
+            Order::Arrival { answered, .. } => *answered.front()?,
         };
-        let Some(task) = next else {
-            return false;
-        };
-        let entry = self.get(task).expect("the task is open");
+        let entry = self.get(task)?;
         let State::Answered(given) = entry.state else {
-            unreachable!("only answered tasks are delivered");
+            return None;
         };
-        let output_bytes = entry.payload.len();
-        deliver(&Answer {
+        Some(Answer {
             task,
             status: given.status,
             output: &entry.payload,
             worker: given.worker,
-            losses: given.losses,
+            losses: given.losses.into(),
             queue_us: given.times.queue_us,
             run_us: given.times.run_us,
-        });
+            answered_ms: given.times.answered_ms,
+        })
+    }
+
+    /// What was due is delivered.
+    #[inline(always)]
+    pub fn delivered(&mut self) {
+        let answer = self.due().expect("only what is due is delivered");
+        let (task, output_bytes) = (answer.task, answer.output.len());
         self.counts.answered -= 1;
         self.held_bytes -= output_bytes;
         match self.order {
             Order::Input => self.ring.drop_front(),
             Order::Arrival { .. } => self.take_out_of_order(task),
         }
-        true
     }
 
-    /// The same past tasks that have no outcome; those are dropped.
-    pub fn deliver_or_skip(&mut self, mut deliver: impl FnMut(&Answer<'_>)) -> bool {
-        while !self.deliver(&mut deliver) {
-            if self.ring.len() == 0 {
-                return false;
-            }
+    /// Drops the tasks without an outcome that delivery waits for.
+    pub fn skip_gap(&mut self) {
+        while self.due().is_none() && self.ring.len() > 0 {
             self.ring.drop_front();
         }
-        true
     }
 
     /// The oldest open task and the worker that has it, if one has.
@@ -382,9 +357,14 @@ impl Table {
     /// delivered. A straggler at the base of a full ring is put aside, unless it was never sent: then
     /// the ring is full of its likes.
     fn take_out_of_order(&mut self, task: u64) {
-        let Order::Arrival { stragglers, .. } = &mut self.order else {
+        let Order::Arrival {
+            answered,
+            stragglers,
+        } = &mut self.order
+        else {
             unreachable!("only unordered runs deliver out of order");
         };
+        answered.pop_front();
         let Some(entry) = self.ring.get_mut(task) else {
             stragglers.remove(&task);
             return;
@@ -441,6 +421,10 @@ impl Table {
     }
 }
 
+fn losses(count: u32) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
 /// A task's entry, by the parts of the table that it is in, so that the others can be used beside it.
 #[inline(always)]
 fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a mut Entry> {
@@ -448,6 +432,20 @@ fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a m
         Order::Arrival { stragglers, .. } if task < ring.base() => stragglers.get_mut(&task),
         _ => ring.get_mut(task),
     }
+}
+
+/// Puts the output in the place of the input.
+#[inline(always)]
+fn give(
+    entry: &mut Entry,
+    state: State,
+    output: &[u8],
+    counts: &mut Counts,
+    held_bytes: &mut usize,
+) {
+    *held_bytes = *held_bytes - entry.payload.len() + output.len();
+    counts.shift(entry, state);
+    entry.payload.set(output);
 }
 
 impl Counts {

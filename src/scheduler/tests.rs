@@ -24,19 +24,18 @@ pub(super) struct Delivered {
 
 impl Scheduler {
     pub(super) fn next_answer(&mut self) -> Option<Delivered> {
-        let mut delivered = None;
-        self.deliver(|answer| {
-            delivered = Some(Delivered {
-                task: answer.task,
-                status: answer.status,
-                output: answer.output.to_vec(),
-                worker: answer.worker,
-                losses: answer.losses,
-                queue_us: answer.queue_us,
-                run_us: answer.run_us,
-            });
-        });
-        delivered
+        let answer = self.due()?;
+        let delivered = Delivered {
+            task: answer.task,
+            status: answer.status,
+            output: answer.output.to_vec(),
+            worker: answer.worker,
+            losses: answer.losses,
+            queue_us: answer.queue_us,
+            run_us: answer.run_us,
+        };
+        self.delivered();
+        Some(delivered)
     }
 }
 

@@ -5,8 +5,11 @@
 //!
 //! Invariant: the processes are gone before the network is.
 
+use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tempfile::NamedTempFile;
 
 use crate::net::{Net, PLACES, Place};
 use crate::process::{POLL, Process};
@@ -24,17 +27,21 @@ pub struct Cluster {
     workers: [Vec<Process>; 2],
     pub proxy: Option<Proxy>,
     pub quota: Option<Quota>,
+    /// The file of the key that all have, if they have one.
+    key: Option<NamedTempFile>,
     pub net: Net,
 }
 
 impl Cluster {
     /// A network without any program.
-    pub fn new() -> Result<Cluster, String> {
+    pub fn new(is_keyed: bool) -> Result<Cluster, String> {
+        let key = is_keyed.then(key_file).transpose();
         Ok(Cluster {
             head: None,
             workers: [Vec::new(), Vec::new()],
             proxy: None,
             quota: None,
+            key: key.map_err(|error| format!("cannot write a key: {error}"))?,
             net: Net::new()?,
         })
     }
@@ -43,7 +50,11 @@ impl Cluster {
     pub fn start_worker(&mut self, index: usize, slots: u32) -> Result<(), String> {
         let worker = env!("CARGO_BIN_EXE_worker");
         let mut command = self.net.command(Place::Worker(index), worker);
-        command.args(["--listen", "0.0.0.0", "--insecure"]);
+        command.args(["--listen", "0.0.0.0"]);
+        match &self.key {
+            None => command.arg("--insecure"),
+            Some(key) => command.arg("--key-file").arg(key.path()),
+        };
         command.args(["--slots", &slots.to_string()]);
         command.env("RUST_LOG", "debug");
         let process = Process::spawn(&mut command)?;
@@ -56,6 +67,9 @@ impl Cluster {
     pub fn start_head(&mut self, arguments: &[&str]) -> Result<(), String> {
         let head = env!("CARGO_BIN_EXE_head");
         let mut command = self.net.command(Place::Head, head);
+        if let Some(key) = &self.key {
+            command.arg("--key-file").arg(key.path());
+        }
         command.args(arguments).env("RUST_LOG", "debug");
         self.head = Some(Process::spawn(&mut command)?);
         Ok(())
@@ -153,6 +167,12 @@ impl Cluster {
         }
         logs
     }
+}
+
+fn key_file() -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new()?;
+    writeln!(file, "{:064x}", 7)?;
+    Ok(file)
 }
 
 /// What the head says of one worker at its end.

@@ -87,7 +87,7 @@ pub fn inject(plan: &Plan, cluster: &mut Cluster) -> Result<Evidence, String> {
             Ok(Evidence::Lost(victim))
         }
         Fault::Delay | Fault::Dribble => slow(plan, cluster).map(Evidence::Known),
-        Fault::Stall => slow(plan, cluster).map(|_| Evidence::Lost(victim)),
+        Fault::Stall | Fault::Corrupt => slow(plan, cluster).map(|_| Evidence::Lost(victim)),
         Fault::Reset | Fault::Cut => cut_twice(plan, cluster).map(|()| Evidence::Lost(victim)),
         Fault::Quota => {
             let pid = cluster.worker(victim).pid();
@@ -135,6 +135,8 @@ fn slow(plan: &Plan, cluster: &mut Cluster) -> Result<bool, String> {
     let mode = match plan.fault {
         Fault::Delay => Mode::Delay(plan.extra_ms),
         Fault::Dribble => Mode::Dribble,
+        // Handshake and greeting are shorter: what cannot even begin is another matter.
+        Fault::Corrupt => Mode::Corrupt(400 + plan.extra_ms),
         _ => Mode::Stall,
     };
     proxy(cluster, mode)?;

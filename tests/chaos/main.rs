@@ -30,6 +30,7 @@ use cluster::Cluster;
 use job::Work;
 use plan::{Fault, Plan};
 use suite::{say, suite};
+use teamster::channel::IS_AVAILABLE;
 
 /// The command of the README on the addresses of the README.
 #[test]
@@ -37,7 +38,7 @@ fn the_readmes_command_uses_both_workers() {
     if is_skipped() {
         return;
     }
-    let mut cluster = Cluster::new().unwrap();
+    let mut cluster = Cluster::new(false).unwrap();
     for index in 0..2 {
         cluster.start_worker(index, 1).unwrap();
     }
@@ -79,7 +80,8 @@ fn quick_faults_lose_nothing() {
     if is_skipped() {
         return;
     }
-    let faults = [Fault::Kill, Fault::Reset, Fault::Join, Fault::Drain];
+    let mut faults = vec![Fault::Kill, Fault::Reset, Fault::Join, Fault::Drain];
+    faults.extend(IS_AVAILABLE.then_some(Fault::Corrupt));
     let plan = |(seed, fault)| Plan::new(seed, Some(fault));
     let plans: Vec<_> = (1..).zip(faults).map(plan).collect();
     let all_sleep = plans.iter().all(|plan| plan.work != Work::Primes);
@@ -109,6 +111,7 @@ fn faults_lose_nothing() {
         plans.retain(|plan| plan.fault != Fault::Quota);
         say(&format!("skipped: fault quota: {reason}"));
     }
+    plans.retain(|plan| IS_AVAILABLE || !plan.is_keyed);
     suite(plans, variable("CHAOS_PARALLEL").unwrap_or(8));
 }
 

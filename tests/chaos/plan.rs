@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use teamster::channel::IS_AVAILABLE;
 use teamster::rng::SplitMix64;
 
 use crate::job::Work;
@@ -33,6 +34,7 @@ pub enum Fault {
     Cut,
     Stall,
     Dribble,
+    Corrupt,
     /// A worker gets a tenth of a processor.
     Quota,
     /// A worker comes late.
@@ -40,7 +42,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 16] = [
         Fault::Kill,
         Fault::KillBoth,
         Fault::Stop5,
@@ -56,6 +58,7 @@ impl Fault {
         Fault::Quota,
         Fault::Join,
         Fault::Drain,
+        Fault::Corrupt,
     ];
 
     pub fn name(self) -> &'static str {
@@ -72,6 +75,7 @@ impl Fault {
             Fault::Cut => "cut",
             Fault::Stall => "stall",
             Fault::Dribble => "dribble",
+            Fault::Corrupt => "corrupt",
             Fault::Quota => "quota",
             Fault::Join => "join",
             Fault::Drain => "drain",
@@ -82,7 +86,12 @@ impl Fault {
     pub fn needs_proxy(self) -> bool {
         matches!(
             self,
-            Fault::Delay | Fault::Reset | Fault::Cut | Fault::Stall | Fault::Dribble
+            Fault::Delay
+                | Fault::Reset
+                | Fault::Cut
+                | Fault::Stall
+                | Fault::Dribble
+                | Fault::Corrupt
         )
     }
 
@@ -107,7 +116,7 @@ impl Fault {
             Fault::Stop15 | Fault::StopHead | Fault::Stall => (15_000, 15_000),
             Fault::Down20 => (20_000, 20_000),
             Fault::Down90 => (90_000, 90_000),
-            Fault::Delay | Fault::Dribble => (3_000, 8_000),
+            Fault::Delay | Fault::Dribble | Fault::Corrupt => (3_000, 8_000),
             // Between the first and the second.
             Fault::Reset | Fault::Cut => (300, 2_000),
             Fault::Quota | Fault::Join => (0, 0),
@@ -133,12 +142,15 @@ pub struct Plan {
     /// Which worker.
     pub victim: usize,
     pub slots: [u32; 2],
+    /// All have a key.
+    pub is_keyed: bool,
     pub work: Work,
     /// When, from the start of the head.
     pub at: Duration,
     /// For how long.
     pub lasts: Duration,
-    /// The second worker that is killed comes back later by this; a delay is so long; how it is cut.
+    /// The second worker that is killed comes back later by this; a delay is so long; how it is cut;
+    /// how often it changes bytes.
     pub extra_ms: u64,
     /// The head must have ended so long after its start.
     pub bound: Duration,
@@ -185,6 +197,8 @@ impl Plan {
             fault,
             victim,
             slots,
+            // Every other time around the faults; without a key nobody notices a changed byte.
+            is_keyed: fault == Fault::Corrupt || (IS_AVAILABLE && seed / count % 2 == 1),
             work,
             at: Duration::from_millis(at_ms),
             lasts,

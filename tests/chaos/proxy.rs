@@ -1,6 +1,7 @@
 //! A bad network between the head and one worker.
 //!
-//! What it is: [`serve`], a TCP proxy that delays, stalls, dribbles, cuts and resets on command, and
+//! What it is: [`serve`], a TCP proxy that delays, stalls, dribbles, changes, cuts and
+//! resets on command, and
 //! [`Proxy`], which runs it in a process of its own, since only a process can be put into a network
 //! namespace. What it is not: a reader of frames; it knows bytes only.
 //!
@@ -43,6 +44,8 @@ pub enum Mode {
     Stall,
     /// One byte at a time.
     Dribble,
+    /// A bit of every so many-th byte changes, counted from the connection's first.
+    Corrupt(u64),
     /// Both sides get a reset.
     Reset,
     /// The next piece loses its last bytes, then both sides get a proper end. To the worker, or to
@@ -59,6 +62,7 @@ impl Mode {
             Mode::Delay(ms) => format!("delay {ms}"),
             Mode::Stall => "stall".into(),
             Mode::Dribble => "dribble".into(),
+            Mode::Corrupt(every) => format!("corrupt {every}"),
             Mode::Reset => "reset".into(),
             Mode::Cut { to_worker: true } => "cut worker".into(),
             Mode::Cut { to_worker: false } => "cut head".into(),
@@ -71,6 +75,7 @@ impl Mode {
             ("delay", ms) => Mode::Delay(ms.parse().ok()?),
             ("stall", _) => Mode::Stall,
             ("dribble", _) => Mode::Dribble,
+            ("corrupt", every) => Mode::Corrupt(every.parse().ok()?),
             ("reset", _) => Mode::Reset,
             ("cut", to) => Mode::Cut {
                 to_worker: to == "worker",
@@ -175,7 +180,10 @@ struct Shared {
 
 impl Shared {
     fn set(&self, mode: Mode) {
-        let is_lasting = matches!(mode, Mode::Delay(_) | Mode::Stall | Mode::Dribble);
+        let is_lasting = matches!(
+            mode,
+            Mode::Delay(_) | Mode::Stall | Mode::Dribble | Mode::Corrupt(_)
+        );
         *self.lasting.lock().expect("no thread panics") = is_lasting.then_some(mode);
         let pairs = self.pairs.lock().expect("no thread panics");
         for pair in pairs.iter().filter_map(Weak::upgrade) {
@@ -237,6 +245,7 @@ fn pump(pair: &Pair, to_worker: bool, shared: &Shared) {
         false => (&pair.worker, &pair.head),
     };
     let mut buffer = [0; 16 << 10];
+    let mut passed = 0;
     loop {
         match pair.mode() {
             Mode::Stall => {
@@ -252,6 +261,10 @@ fn pump(pair: &Pair, to_worker: bool, shared: &Shared) {
                 return;
             }
             Ok(len) => {
+                if let Mode::Corrupt(every) = pair.mode() {
+                    corrupt(&mut buffer[..len], passed, every);
+                }
+                passed += len as u64;
                 if carry(&buffer[..len], pair, to, to_worker, shared).is_err() {
                     return pair.end();
                 }
@@ -267,6 +280,15 @@ fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     )
+}
+
+/// Changes each byte whose number in the connection is a multiple of `every`; not the first.
+fn corrupt(bytes: &mut [u8], passed: u64, every: u64) {
+    for (byte, number) in bytes.iter_mut().zip(passed..) {
+        if number > 0 && number.is_multiple_of(every) {
+            *byte ^= 1 << (number / every % 8);
+        }
+    }
 }
 
 /// Waits for bytes and leaves them: the kernel answers them with a reset when the socket is closed.

@@ -48,7 +48,8 @@ pub struct Failure {
 pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let other = |reason| (Kind::Other, reason);
     let failure = |(kind, reason), logs| Failure { kind, reason, logs };
-    let mut cluster = Cluster::new().map_err(|reason| failure(other(reason), String::new()))?;
+    let mut cluster =
+        Cluster::new(plan.is_keyed).map_err(|reason| failure(other(reason), String::new()))?;
     let judged = play(plan, &mut cluster);
     let stopped = cluster.stop().map_err(other);
     judged

@@ -12,7 +12,7 @@
 pub mod net;
 pub mod own;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -106,7 +106,21 @@ pub struct Ended {
 impl Process {
     /// Starts `command` with both outputs piped. Nobody reads standard output unless asked to.
     pub fn start(command: &mut Command) -> Process {
-        command.stdin(Stdio::null());
+        Process::reading(command, Stdio::null())
+    }
+
+    /// The same with these bytes on standard input, as far as they are read.
+    pub fn fed(command: &mut Command, input: &[u8]) -> Process {
+        let mut process = Process::reading(command, Stdio::piped());
+        let mut stdin = process.child.stdin.take().expect("it is piped");
+        let input = input.to_vec();
+        thread::spawn(move || stdin.write_all(&input));
+        process
+    }
+
+    /// The same with another standard input.
+    pub fn reading(command: &mut Command, stdin: Stdio) -> Process {
+        command.stdin(stdin);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let err = Lines::of(child.stderr.take().unwrap());
@@ -317,7 +331,7 @@ pub fn worker_thread(kernels: Kernels, payload_bytes_max: usize) -> SocketAddr {
 
 /// What `head square --count COUNT` prints.
 pub fn squares(count: u64) -> String {
-    use std::fmt::Write;
+    use std::fmt::Write as _;
     let mut text = String::new();
     for n in 0..count {
         writeln!(text, "{n} -> {}", n * n).unwrap();

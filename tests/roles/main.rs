@@ -103,6 +103,10 @@ impl Sink for Said {
         self.0.push(format!("record {count}"));
     }
 
+    fn read(&mut self) {
+        self.0.push("read".into());
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.0.push(format!("write {}", bytes.len()));
     }

@@ -32,7 +32,7 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(tasks: &Tasks) -> Disk {
-        let job = Job::new(tasks.clone(), 0);
+        let job = Job::new(tasks.clone(), 0, false);
         let file = Header::new(job.kernel(), &job.setup(), &job.describe()).encode();
         Disk {
             records_at: file.len(),

@@ -122,14 +122,24 @@ pub struct Delivered {
 pub struct Job {
     tasks: Tasks,
     next: u64,
+    /// Tasks that it was fed; one byte stands for each.
+    fed: u64,
+    /// It knows that there are no more.
+    is_fed_up: bool,
+    /// The head has been told so.
+    is_at_end: bool,
     text_bytes: usize,
     pub finished: bool,
     pub delivered: Vec<Delivered>,
 }
 
 impl Job {
-    pub fn new(tasks: Tasks, text_bytes: usize) -> Job {
+    /// A job that is fed, or that knows its tasks.
+    pub fn new(tasks: Tasks, text_bytes: usize, is_fed: bool) -> Job {
         Job {
+            fed: if is_fed { 0 } else { tasks.count },
+            is_fed_up: !is_fed,
+            is_at_end: false,
             tasks,
             next: 0,
             text_bytes,
@@ -140,9 +150,19 @@ impl Job {
 }
 
 impl Job {
-    /// Whether all tasks have been handed out.
+    /// Whether the head has asked for a task after the last one.
     pub fn is_at_end(&self) -> bool {
-        self.next == self.tasks.count
+        self.is_at_end
+    }
+
+    /// Whether it has a task to give.
+    pub fn has_next(&self) -> bool {
+        self.next < self.fed
+    }
+
+    /// Tasks that it was not fed yet.
+    pub fn unfed(&self) -> u64 {
+        self.tasks.count - self.fed
     }
 }
 
@@ -161,12 +181,21 @@ impl Workload for Job {
     }
 
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
-        if self.next == self.tasks.count {
-            return Next::End;
+        if !self.has_next() {
+            self.is_at_end = self.is_fed_up;
+            return match self.is_fed_up {
+                true => Next::End,
+                false => Next::Later,
+            };
         }
         self.tasks.input(self.next, input);
         self.next += 1;
         Next::Task
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.fed += bytes.len() as u64;
+        self.is_fed_up = bytes.is_empty();
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>, text: &mut Vec<u8>) {

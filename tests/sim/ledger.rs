@@ -22,6 +22,7 @@ use crate::trace::mix;
 pub struct Ledger {
     tasks: Tasks,
     ordered: bool,
+    retries: u32,
     /// What goes over each cable, by its number.
     wires: BTreeMap<usize, Wire>,
     /// The cable of each worker's latest connection.
@@ -101,6 +102,7 @@ impl Ledger {
         Ledger {
             tasks: plan.tasks.clone(),
             ordered: plan.ordered,
+            retries: plan.retries,
             wires: BTreeMap::new(),
             latest: BTreeMap::new(),
             attempts: vec![0; count],
@@ -326,7 +328,8 @@ impl Ledger {
                 let is_open = answers.last().is_none_or(|last| last.is_doubtful);
                 let is_short = u128::from(run_us) < FAST_FAILURE.as_micros();
                 let is_fast = status == Status::Failed && is_short;
-                let is_doubtful = status.is_failure() && (is_fast || self.blames.is_aside(cable));
+                let is_doubtful = status.is_failure()
+                    && (is_fast || self.retries > 0 || self.blames.is_aside(cable));
                 let is_firm = status == Status::Done || (status.is_failure() && !is_fast);
                 self.blames.answered(cable, attempt, is_firm, is_doubtful);
                 if is_open && status != Status::Returned {
@@ -438,6 +441,12 @@ impl Ledger {
             got.worker
         );
         self.check_swallowed(first.attempt, got);
+        let failures = answers.iter().filter(|answer| answer.status.is_failure());
+        oracle!(
+            "retries",
+            got.status == Status::Done || failures.count() > self.retries as usize,
+            "task {task} is recorded as failed and could be tried again"
+        );
     }
 
     /// No black hole decides a task while another worker could. One that later did a task has shown

@@ -36,10 +36,14 @@ pub fn new_head(plan: &Plan, tasks: Tasks) -> Node<Head<Job>> {
     config.seed = plan.seed;
     config.attempts_max = plan.attempts_max;
     config.duplicates = plan.duplicates;
+    config.retries = plan.retries;
     config.timeout = plan.timeout;
     config.is_journalled = plan.is_journalled;
     Node {
-        role: Head::new(config, Job::new(tasks, plan.text_bytes)),
+        role: Head::new(
+            config,
+            Job::new(tasks, plan.text_bytes, plan.supply.is_some()),
+        ),
         rim: Rim::new(0, Side::Head, plan.tasks.payload_bytes_max, None),
     }
 }
@@ -55,7 +59,9 @@ fn replay(
         match reader.read() {
             Ok(Some(Record::Outcome(outcome))) => {
                 note(&outcome);
-                head.replay(&outcome)?;
+                while !head.replay(&outcome)? {
+                    feed(head);
+                }
                 head.take_text(REPLAY_BYTES);
             }
             Ok(Some(Record::Mark(_))) => {}
@@ -63,8 +69,16 @@ fn replay(
             Err(error) => crate::trace::fail("durable", &format!("the journal {error}")),
         }
     }
-    head.end_replay();
+    while !head.end_replay() {
+        feed(head);
+    }
     Ok(reader.end())
+}
+
+/// Whatever is asked for before the run comes in small pieces.
+fn feed(head: &mut Head<Job>) {
+    let count = head.workload().unfed().min(3);
+    head.feed(&vec![0; count as usize]);
 }
 
 impl Run {

@@ -263,6 +263,12 @@ impl<R: Role> Node<R> {
                 self.tell("slots", id, Event::Slots { count, hung }, world);
             }
         }
+        if let Some(count) = self.rim.take_input() {
+            let (slot, generation) = (0, 0);
+            let bytes = &vec![0; count][..];
+            let event = Event::Input { bytes };
+            self.tell("input", ConnId { slot, generation }, event, world);
+        }
         let bytes = std::mem::take(&mut self.rim.written);
         if bytes > 0 {
             let (slot, generation) = (0, 0);
@@ -308,6 +314,7 @@ impl<R: Role> Node<R> {
             Event::Sent { bytes, .. } | Event::Written { bytes } => *bytes as u64,
             Event::Frame { frame, .. } => label(frame).1,
             Event::Completed(done) => done.attempt.task,
+            Event::Input { bytes } => bytes.len() as u64,
             Event::Recorded { count } => *count as u64,
             _ => 0,
         };

@@ -42,6 +42,15 @@ const RARE: [Kind; 8] = [
     Kind::HeadCrash,
 ];
 
+/// How a job is fed.
+#[derive(Clone, Debug)]
+pub struct Supply {
+    /// Tasks in a piece of its input.
+    pub piece_tasks_max: u64,
+    /// How long one lets wait for itself.
+    pub wait_us_max: u64,
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -57,6 +66,8 @@ pub struct Plan {
     pub is_even: bool,
     /// How many slots a worker has; otherwise each life draws it.
     pub slots: Option<u16>,
+    /// The job is fed its tasks; otherwise it knows them.
+    pub supply: Option<Supply>,
     /// The head keeps a journal.
     pub is_journalled: bool,
     pub tiny_credit: bool,
@@ -71,6 +82,8 @@ pub struct Plan {
     /// Kernels that are asked to stop return soon.
     pub stops_early: bool,
     pub attempts_max: u32,
+    /// How often a task that failed is tried again.
+    pub retries: u32,
     /// Late attempts are made twice, and waiting ones handed back.
     pub duplicates: bool,
     /// How long a worker that is told to end lets its kernels run.
@@ -139,6 +152,8 @@ impl Plan {
             }),
             is_even: false,
             slots: None,
+            retries: draw_retries(seed),
+            supply: draw_supply(seed, run_us),
             is_journalled,
             is_bulky,
             tiny_credit: rng.chance(25),
@@ -205,6 +220,10 @@ impl Plan {
             Some(at) => self.give_up + at.since(self.calm),
             None => Duration::ZERO,
         };
+        let pieces = tasks.count + 1;
+        let supply_us = self.supply.as_ref().map_or(0, |its| its.wait_us_max);
+        let give_up = give_up + Duration::from_micros(pieces * supply_us);
+        let repeats = repeats * (1 + u64::from(self.retries));
         let work = Duration::from_micros(repeats * tasks.count * task_us);
         self.calm + waits + give_up + death * deaths as u32 + work
     }
@@ -230,6 +249,24 @@ impl Plan {
         self.gone.is_none()
             && self.interrupt.is_none()
             && self.kinds.iter().all(|kind| kinds.contains(kind))
+    }
+}
+
+/// Seldom; in large pieces at once, or in small ones that workers wait for.
+fn draw_supply(seed: u64, run_us: u64) -> Option<Supply> {
+    let mut rng = SplitMix64::new(crate::trace::mix(0x6665_6564, seed));
+    rng.chance(25).then(|| Supply {
+        piece_tasks_max: logarithmic(&mut rng, 1, 100),
+        wait_us_max: logarithmic(&mut rng, 1, 1 + 4 * run_us),
+    })
+}
+
+/// Mostly none.
+fn draw_retries(seed: u64) -> u32 {
+    let mut rng = SplitMix64::new(crate::trace::mix(0x6167_6169, seed));
+    match rng.chance(25) {
+        true => 1 + rng.below(3) as u32,
+        false => 0,
     }
 }
 

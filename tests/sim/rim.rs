@@ -77,6 +77,10 @@ pub struct Rim {
     pub to_write: usize,
     pub unwritten: usize,
     pub written: usize,
+    /// The role has asked for a piece of its input.
+    is_reading: bool,
+    /// Which is so long, and there.
+    pub input: Option<usize>,
     /// Records that are durable and the role does not know yet.
     pub recorded: usize,
     /// When its process began: there its clock reads zero.
@@ -138,6 +142,8 @@ impl Rim {
             to_write: 0,
             unwritten: 0,
             written: 0,
+            is_reading: false,
+            input: None,
             recorded: 0,
             born: Time::ZERO,
             exit: None,
@@ -159,6 +165,13 @@ impl Rim {
     /// When its clock will read so.
     pub fn world_time(&self, clock: Time) -> Time {
         self.born + clock.since(Time::ZERO)
+    }
+
+    /// The piece of input that has come.
+    pub fn take_input(&mut self) -> Option<usize> {
+        let input = self.input.take();
+        self.is_reading &= input.is_none();
+        input
     }
 
     /// Has the process look around at `at`, or as soon as it can.
@@ -426,6 +439,18 @@ impl Sink for Deck<'_> {
         if self.world.disk.append(records, count) {
             self.world.sync_later();
         }
+    }
+
+    fn read(&mut self) {
+        self.note("read", [0; 3]);
+        let is_first = !std::mem::replace(&mut self.rim.is_reading, true);
+        oracle!("driver-contract", is_first, "it reads twice at once");
+        let supply = self.world.plan.supply.as_ref();
+        let us = supply.expect("its job is fed").wait_us_max;
+        let us = self.world.rng.below(us + 1);
+        let life = self.world.head_life;
+        self.world
+            .push(self.world.after_us(us), What::Input { life });
     }
 
     fn write(&mut self, bytes: &[u8]) {

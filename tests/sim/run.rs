@@ -157,6 +157,7 @@ impl Run {
             } => self.kernel_returns(node, life, thread, serial),
             What::Dial { life, .. }
             | What::Written { life, .. }
+            | What::Input { life }
             | What::Sync { life }
             | What::Recorded { life, .. }
                 if life != self.world.head_life => {}
@@ -171,6 +172,7 @@ impl Run {
                 self.head.rim.written += bytes;
                 self.wake(0);
             }
+            What::Input { .. } => self.supply(),
             What::Strike => self.strike(),
             What::Restart { node } => self.start(node),
             What::Resume { node } => self.wake(node),
@@ -183,6 +185,15 @@ impl Run {
             What::Gone => self.gone(),
             What::Interrupt => self.interrupt(),
         }
+    }
+
+    /// The next piece of the input is there.
+    fn supply(&mut self) {
+        let supply = self.world.plan.supply.as_ref().expect("it was asked for");
+        let count = 1 + self.world.rng.below(supply.piece_tasks_max);
+        let count = count.min(self.head.role.workload().unfed());
+        self.head.rim.input = Some(count as usize);
+        self.wake(0);
     }
 
     fn wake(&mut self, node: usize) {
@@ -344,7 +355,7 @@ impl Run {
         if rim.exit.is_some() {
             return;
         }
-        let has_task = counts.ready > 0 || (!head.workload().is_at_end() && scheduler.has_room());
+        let has_task = counts.ready > 0 || (head.workload().has_next() && scheduler.has_room());
         for worker in 0..self.world.plan.workers as u32 {
             oracle!(
                 "no-loss",
@@ -544,9 +555,11 @@ impl Run {
         // What came in the turn in which it was cut short is not recorded any more.
         let is_early = matches!(exit, Exit::Interrupted | Exit::NoWorker);
         let is_cut = self.world.plan.is_journalled && is_early;
+        // A failure that is tried again is the worker's, too.
+        let has_retries = self.world.plan.retries > 0;
         oracle!(
             "tallies",
-            counted == expected || (is_cut && counted > expected),
+            counted == expected || ((is_cut || has_retries) && counted > expected),
             "the workers' tallies have {counted} outcomes, {expected} counted"
         );
         self.check_idle();

@@ -31,6 +31,8 @@ fn plan(seed: u64, run_us: u64, count: u64) -> Plan {
         slots: Some(1),
         run_us,
         is_even: true,
+        retries: 0,
+        supply: None,
         is_journalled: false,
         text_bytes: 10,
         is_bulky: false,

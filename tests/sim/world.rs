@@ -41,6 +41,8 @@ pub enum What {
     Dial { dial: u32, life: u32 },
     /// The output has taken so many bytes.
     Written { bytes: usize, life: u32 },
+    /// The next piece of the head's input is there.
+    Input { life: u32 },
     /// The disk has synced a batch, or begins with one.
     Sync { life: u32 },
     /// The head can be told of so many durable records.

@@ -11,13 +11,13 @@ use super::LOCAL_DEFAULT;
 use crate::kernels::sieve::TO_MAX;
 use crate::limits::{
     ATTEMPTS_DEFAULT, CLOSE_AFTER, DIAL_TIMEOUT, GIVE_UP_DEFAULT, GREETING_TIMEOUT, LOST_AFTER,
-    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, PROGRESS_LINE_FIRST,
-    SYNC_DEFAULT, WINDOW_BYTES, WINDOW_TASKS,
+    PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PING_AFTER, PORT_DEFAULT, SYNC_DEFAULT, WINDOW_BYTES,
+    WINDOW_TASKS,
 };
 use crate::role::Exit;
 
-/// The program, and all that can be said of it.
-pub(super) fn program() -> Program {
+/// The program, and all that can be said of it; or of its job `map` alone.
+pub(super) fn program(is_map: bool) -> Program {
     let mut other = vec![
         Flag::new(
             "c",
@@ -34,8 +34,28 @@ pub(super) fn program() -> Program {
         ),
     ];
     other.extend(Flag::common());
+    let map = vec![("Options of map".into(), job::map::flags())];
+    let groups = vec![
+        ("Options of square".into(), job::square_flags()),
+        ("Options of mandelbrot".into(), job::mandelbrot_flags()),
+        ("Workers".into(), cluster_flags()),
+        ("Results".into(), result_flags()),
+        ("Watching".into(), watch_flags()),
+        ("Other".into(), other),
+    ];
+    if is_map {
+        return Program {
+            name: "head",
+            job: " map",
+            before: job::map::BEFORE.into(),
+            groups: map,
+            hidden: groups,
+            after: job::map::AFTER.into(),
+        };
+    }
     Program {
         name: "head",
+        job: "",
         before: format!(
             "\
 Usage: head [OPTIONS] [JOB [ARGUMENTS]]
@@ -44,16 +64,13 @@ Options may stand anywhere; after -- everything is an argument.
 
 Jobs:
   square           n*n for n = 0, 1, 2, ... after simulated work (the default)
-  primes FROM TO   how many primes in FROM..=TO; TO at most {}",
+  primes FROM TO   how many primes in FROM..=TO; TO at most {}
+  mandelbrot       a picture of the Mandelbrot set, as BMP
+  map -- COMMAND   COMMAND for each line of standard input; see head map --help",
             grouped(TO_MAX)
         ),
-        groups: vec![
-            ("Options of square".into(), job::square_flags()),
-            ("Workers".into(), cluster_flags()),
-            ("Results".into(), result_flags()),
-            ("Watching".into(), watch_flags()),
-            ("Other".into(), other),
-        ],
+        groups,
+        hidden: map,
         after: after(),
     }
 }
@@ -99,6 +116,12 @@ while it ran (default {ATTEMPTS_DEFAULT})"
             "timeout",
             "SECONDS",
             "stop a task that runs for longer; it has failed",
+        ),
+        Flag::new(
+            "",
+            "retries",
+            "N",
+            "try a task that failed again, up to N times",
         ),
         Flag::new(
             "",
@@ -167,18 +190,13 @@ fn watch_flags() -> Vec<Flag> {
             "",
             "progress",
             "WHEN",
-            format!(
-                "tell how far it is: never, always, or (default)\n\
-                 auto: on a terminal, elsewhere after {} s",
-                PROGRESS_LINE_FIRST.as_secs()
-            ),
+            "say how far it is: auto (default), always, never",
         ),
         Flag::new(
             "",
             "status",
             "[ADDRESS:]PORT",
-            "serve a status page for browsers there while it\n\
-             runs (without ADDRESS: for this machine only)",
+            "a page to watch it; PORT alone: on this machine",
         ),
         Flag::new(
             "",
@@ -204,11 +222,12 @@ Examples:
   head -w 10.0.0.11,10.0.0.12:5000 square --count 100 --work-ms 50
   head primes 1 1_000_000_000 --local 4
   head square --format json --details -o squares.json
+  head mandelbrot --size 3840x2160 -o mandelbrot.bmp
 
 Exit codes: {} every task done, {} a task failed for good or results differ from
-serial, {} bad usage, {} no worker could be used, {} the journal does not fit, {}
-output or journal could not be written, {} interrupted, {} the reader of
-standard output went away.
+serial, {} bad usage or key, {} no worker could be used, {} the journal does not
+fit, {} output, journal or key could not be written, {} interrupted, {} the
+reader of standard output went away.
 
 Limits: inputs and outputs of {} by default, {} at most; {} tasks or
 {} ahead of the oldest unfinished one, unless --unordered; {} s to connect,

@@ -1,0 +1,275 @@
+//! The part of `head`'s command line that is the job `map`'s.
+//!
+//! What it is: its flags, and the command behind `--`. What it is not: what becomes of them.
+//!
+//! Invariant: everything behind the first `--` belongs to the command, byte for byte.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use getopts::Matches;
+
+use super::super::cli::{Flag, payload_max_bytes, whole};
+use crate::command::{CommandLine, Mode, NAME};
+use crate::format::Rows;
+use crate::kernels::map::{Choices, Map};
+
+/// What is said where the command is missing.
+pub(in super::super) const NO_COMMAND: &str = "\
+map needs -- and a command, which is run for each line of standard input; as in
+  ls *.txt | head map -- wc -c";
+
+/// What separates the command from its arguments in GNU parallel.
+const SOURCES: [&str; 6] = [":::", "::::", ":::+", "::::+", ":::?", ":::::"];
+
+/// The job, whose command is what stood behind `--`.
+pub(super) fn parse(
+    matches: &Matches,
+    arguments: &[String],
+    command: Option<Vec<OsString>>,
+    rows: Rows,
+) -> Result<Map, String> {
+    let words = command.unwrap_or_default();
+    if !arguments.is_empty() || words.is_empty() {
+        return Err(NO_COMMAND.into());
+    }
+    let is_source = |word: &&OsString| SOURCES.iter().any(|source| *word == source);
+    if let Some(source) = words.iter().find(is_source) {
+        let source = source.to_string_lossy();
+        return Err(format!(
+            "{source} is not understood: map reads its lines from standard input, as in\n  \
+             printf '%s\\n' a b c | head map -- echo"
+        ));
+    }
+    let is_persistent = matches.opt_present("persistent");
+    let mode = match (is_persistent, matches.opt_present("length-prefixed")) {
+        (false, false) => Mode::PerTask,
+        (true, false) => Mode::Lines,
+        (true, true) => Mode::Lengths,
+        (false, true) => return Err("--length-prefixed needs --persistent".into()),
+    };
+    let words = words.into_iter().map(OsString::into_vec).collect();
+    let command = CommandLine::new(mode, words).map_err(|unfit| unfit.to_string())?;
+    let choices = Choices {
+        is_null: matches.opt_present("null"),
+        rows,
+        has_log: matches.opt_present("joblog"),
+        has_folder: matches.opt_present("results"),
+        line_bytes_max: payload_max_bytes(matches)?,
+    };
+    if matches.opt_present("keep-order") && matches.opt_present("unordered") {
+        return Err("--keep-order and --unordered exclude each other".into());
+    }
+    if matches.opt_present("compare") {
+        return Err(format!(
+            "--compare runs a job twice, and the input of {NAME} can be read only once"
+        ));
+    }
+    Ok(Map::new(command, choices))
+}
+
+/// Of `--halt`: how many tasks may fail, and whether the run then ends softly.
+pub(in super::super) fn halt(typed: &str) -> Result<(Option<u64>, bool), String> {
+    let (when, count) = match typed.split_once(",fail=") {
+        _ if typed == "never" => return Ok((None, false)),
+        Some((when @ ("now" | "soon"), count)) => (when, count),
+        _ => {
+            return Err(format!(
+                "--halt is {typed:?}, which is none of never, now,fail=N, soon,fail=N"
+            ));
+        }
+    };
+    let count = whole("N of --halt", count, 1..=u64::MAX)?;
+    Ok((Some(count - 1), when == "soon"))
+}
+
+/// For `head map --help`, and what `JOBS` says `map` alone takes.
+pub(in super::super) fn flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "0",
+            "null",
+            "",
+            "lines end with a zero byte, as of find -print0",
+        ),
+        Flag::new(
+            "",
+            "persistent",
+            "",
+            "one process per slot, which gets line after line\n\
+             on standard input and answers each with a line",
+        ),
+        Flag::new(
+            "",
+            "length-prefixed",
+            "",
+            "with --persistent: four bytes of length,\n\
+             big endian, before each, and no line's end",
+        ),
+        Flag::new(
+            "k",
+            "keep-order",
+            "",
+            "results in the order of the lines, as by default",
+        ),
+        Flag::new(
+            "",
+            "halt",
+            "WHEN",
+            "never, now,fail=N or soon,fail=N: end at the\n\
+             Nth failure, soon: once what was sent has ended",
+        ),
+        Flag::new("", "dry-run", "", "print the commands, and run nothing"),
+        Flag::new(
+            "",
+            "joblog",
+            "FILE",
+            "a row per task in GNU parallel's nine columns",
+        ),
+        Flag::new(
+            "",
+            "results",
+            "DIR",
+            "also the outputs of line N in DIR/N/stdout and\nDIR/N/stderr",
+        ),
+    ]
+}
+
+/// The text of `head map --help` before the flags.
+pub(in super::super) const BEFORE: &str = "\
+Usage: head [OPTIONS] map [OPTIONS] -- COMMAND [ARGUMENTS]
+Runs COMMAND once for each line of standard input, without a shell, and writes
+what it writes to standard output, in the order of the lines.
+
+In ARGUMENTS {} stands for the line, {.} for it without its ending, {/} for its
+file name, {//} for its folder, {/.} for its file name without ending. Without
+any of them the line is the last argument. Workers run only what they were
+started with: worker --allow-program PATH. Without --workers COMMAND runs here.";
+
+/// The text behind them.
+pub(in super::super) const AFTER: &str = "\
+All other options are those of head --help, --retries, --timeout and --journal
+among them.
+
+Examples:
+  ls *.txt | head map -- wc -c
+  find . -name '*.wav' -print0 | head map -0 -- flac --silent {} -o {.}.flac
+  seq 1000000 | head -w 10.0.0.11,10.0.0.12 map --persistent -- ./square.py";
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::head::tests::{error, ok};
+    use super::*;
+    use crate::format::Format;
+    use crate::kernels::Job;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn command(line: &str) -> CommandLine {
+        match ok(line).job {
+            Job::Map(map) => map.command().clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_behind_the_dashes_is_the_commands() {
+        let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let per_task = |list: &[&str]| CommandLine::new(Mode::PerTask, words(list)).unwrap();
+        assert_eq!(command("map -- wc -c"), per_task(&["wc", "-c"]));
+        let line = "map -q -- x --local 3 -- -w";
+        assert_eq!(command(line), per_task(&["x", "--local", "3", "--", "-w"]));
+        let lines = CommandLine::new(Mode::Lines, words(&["x"])).unwrap();
+        assert_eq!(command("--persistent map -- x"), lines);
+        let lengths = CommandLine::new(Mode::Lengths, words(&["x"])).unwrap();
+        assert_eq!(command("map --length-prefixed --persistent -- x"), lengths);
+        let args = ["map", "--", "x"].map(OsString::from);
+        let odd = OsStr::from_bytes(b"\xff").to_owned();
+        let options = crate::options::HeadOptions::parse(args.into_iter().chain([odd])).unwrap();
+        let Job::Map(map) = options.job else {
+            panic!("it is a map");
+        };
+        assert_eq!(map.command().words()[1], b"\xff");
+    }
+
+    #[test]
+    fn what_is_no_map_says_so() {
+        for line in [
+            "map",
+            "map --",
+            "map wc",
+            "map wc -c",
+            "map grep -i x",
+            "map x -- y",
+        ] {
+            assert_eq!(error(line), NO_COMMAND, "{line}");
+        }
+        for (line, reason) in [
+            ("map -- x ::: a b", "::: is not understood"),
+            ("map -c -- x", "--compare runs a job twice"),
+            (
+                "map --length-prefixed -- x",
+                "--length-prefixed needs --persistent",
+            ),
+            (
+                "square --null",
+                "--null belongs to the job map, not to square",
+            ),
+            (
+                "map --count 5 -- x",
+                "--count belongs to the job square, not to map",
+            ),
+            ("map --joblog -- x", "--joblog needs its FILE"),
+            (
+                "map --wokers a -- x",
+                "unknown option --wokers; did you mean --workers?",
+            ),
+        ] {
+            assert!(error(line).starts_with(reason), "{line}: {}", error(line));
+        }
+    }
+
+    #[test]
+    fn a_run_halts_after_so_many_failures() {
+        let halt = |line: &str| {
+            let options = ok(&format!("map --halt {line} -- x"));
+            (options.failures_max, options.ends_softly)
+        };
+        assert_eq!(halt("never"), (None, false));
+        assert_eq!(halt("now,fail=1"), (Some(0), false));
+        assert_eq!(halt("soon,fail=3"), (Some(2), true));
+        for typed in [
+            "2",
+            "now",
+            "now,fail=0",
+            "now,fail=10%",
+            "now,success=1",
+            "later,fail=1",
+        ] {
+            let line = format!("map --halt {typed} -- x");
+            assert!(error(&line).contains("--halt is"), "{}", error(&line));
+        }
+        let line = "map --halt never --max-failures 1 -- x";
+        assert!(error(line).ends_with("exclude each other"));
+    }
+
+    #[test]
+    fn places_and_formats() {
+        let options = ok("map -0 --joblog l --results r --dry-run --format tsv -k -- x");
+        assert_eq!(options.joblog, Some("l".into()));
+        assert_eq!(options.results, Some("r".into()));
+        assert!(options.dry_run && !options.unordered);
+        let command = CommandLine::new(Mode::PerTask, vec![b"x".to_vec()]).unwrap();
+        let choices = Choices {
+            is_null: true,
+            rows: Rows {
+                format: Format::Tsv,
+                details: false,
+            },
+            has_log: true,
+            has_folder: true,
+            line_bytes_max: 1 << 20,
+        };
+        assert_eq!(options.job, Job::Map(Map::new(command, choices)));
+    }
+}
