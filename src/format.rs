@@ -281,7 +281,7 @@ fn json_member(name: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 /// RFC 8259, section 7: quotation mark, reverse solidus and the controls below U+0020.
-fn json_string(string: &str, out: &mut Vec<u8>) {
+pub(crate) fn json_string(string: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for &byte in string.as_bytes() {
         match byte {

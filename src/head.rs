@@ -8,28 +8,32 @@
 
 mod link;
 mod outcome;
+mod overview;
 mod replay;
 mod session;
 mod tail;
+mod tracing;
 mod trust;
 mod work;
 
 use log::{error, warn};
 
 use crate::conns::Conns;
+use crate::failures::Failures;
 use crate::frame::Frame;
 use crate::kernel::Workload;
 use crate::limits::{
     ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
     SETTLE_TIMEOUT,
 };
+use crate::overview::{Overview, Tally};
+use crate::rate::Meter;
 use crate::rng::SplitMix64;
-use crate::role::{Event, Exit, Role, Sink};
+use crate::role::{Event, Exit, Role, Sink, Span};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
 
 pub use crate::scheduler::Misfit;
-pub use link::Tally;
 use link::{Link, State};
 use trust::Outcomes;
 use work::Gaps;
@@ -61,6 +65,8 @@ pub struct HeadConfig {
     pub duplicates: bool,
     /// Whether one that has not started may be handed back only to end sooner.
     pub hands_back: bool,
+    /// Whether it is noted when each attempt ran.
+    pub is_traced: bool,
     /// For the jitter of the back-off.
     pub seed: u64,
 }
@@ -81,6 +87,7 @@ impl HeadConfig {
             is_journalled: false,
             duplicates: true,
             hands_back: true,
+            is_traced: false,
             seed: 0,
         }
     }
@@ -114,7 +121,8 @@ pub struct Head<W> {
     has_strikes: bool,
     /// Output bytes handed over and not yet written.
     unwritten_bytes: usize,
-    ended: Option<Exit>,
+    /// How, and when.
+    ended: Option<(Exit, Time)>,
     /// It ended before every task was delivered.
     is_cut_short: bool,
     first_dial_at: Option<Time>,
@@ -126,6 +134,11 @@ pub struct Head<W> {
     /// Workers of earlier runs, whose outcomes the journal has.
     former: Vec<String>,
     replayed: u64,
+    meter: Meter,
+    /// Of the tasks that were delivered.
+    failures: Failures,
+    /// For the trace, until the end of the turn.
+    spans: Vec<Span>,
     /// Buffers kept from turn to turn.
     input: Vec<u8>,
     text: Vec<u8>,
@@ -206,6 +219,9 @@ impl<W: Workload> Head<W> {
             trouble: String::new(),
             former: Vec::new(),
             replayed: 0,
+            meter: Meter::default(),
+            failures: Failures::default(),
+            spans: Vec::new(),
             input: Vec::new(),
             text: Vec::new(),
             records: Vec::new(),
@@ -282,7 +298,7 @@ impl<W: Workload> Head<W> {
     }
 
     /// Ends the run without a worker, unless all there is left to do is to deliver.
-    fn give_up(&mut self, reason: &str, out: &mut impl Sink) {
+    fn give_up(&mut self, reason: &str, now: Time, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.undone() > 0 {
             for link in self.links.iter().filter(|link| !link.was_tried()) {
@@ -290,16 +306,17 @@ impl<W: Workload> Head<W> {
                 error!("{}", self.trouble);
             }
             error!("{reason}: giving up");
-            self.end(Exit::NoWorker, out);
+            self.end(Exit::NoWorker, now, out);
         }
     }
 
     /// Ends the run. What is done but could not be delivered in its turn is delivered now.
-    fn end(&mut self, mut exit: Exit, out: &mut impl Sink) {
+    fn end(&mut self, mut exit: Exit, now: Time, out: &mut impl Sink) {
         if self.ended.is_some() {
             return;
         }
         self.timers = Timers::new();
+        (0..self.links.len() as u32).for_each(|index| self.trace_loss(index, now));
         // What came in this turn is done, and need not be done again by a resumed run.
         self.record(out);
         let counts = self.scheduler.counts();
@@ -325,7 +342,8 @@ impl<W: Workload> Head<W> {
                 );
             }
         }
-        self.ended = Some(exit);
+        self.write_spans(out);
+        self.ended = Some((exit, now));
         out.exit(exit);
     }
 
@@ -349,7 +367,7 @@ impl<W: Workload> Head<W> {
             Timer::GiveUp => {
                 let wait_s = self.config.give_up.as_secs_f64();
                 let reason = format!("no worker could be used for {wait_s} s (--give-up)");
-                self.give_up(&reason, out);
+                self.give_up(&reason, now, out);
             }
         }
     }
@@ -376,16 +394,16 @@ impl<W: Workload> Role for Head<W> {
             Event::Input { bytes } => self.feed(bytes),
             Event::InputFailed { reason } => {
                 error!("{reason}");
-                self.end(Exit::Journal, out);
+                self.end(Exit::Journal, now, out);
             }
             Event::Written { bytes } => self.unwritten_bytes -= bytes,
             Event::Recorded { count } => self.scheduler.recorded(count),
-            Event::Interrupted => self.end(Exit::Interrupted, out),
-            Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, out),
-            Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, out),
+            Event::Interrupted => self.end(Exit::Interrupted, now, out),
+            Event::OutputFailed { reader_gone: true } => self.end(Exit::ReaderGone, now, out),
+            Event::OutputFailed { reader_gone: false } => self.end(Exit::Output, now, out),
             Event::JournalFailed { reason } => {
                 error!("{reason}");
-                self.end(Exit::Output, out);
+                self.end(Exit::Output, now, out);
             }
             Event::Completed(_) | Event::Slots { .. } => unreachable!("a head computes nothing"),
         }
@@ -402,11 +420,17 @@ impl<W: Workload> Role for Head<W> {
         self.assign(now, out);
         self.ask(out);
         self.scheduler.check_sums();
-        self.end_if_done(out);
+        self.measure(now);
+        self.write_spans(out);
+        self.end_if_done(now, out);
     }
 
     fn next_deadline(&self) -> Option<Time> {
         self.timers.next()
+    }
+
+    fn overview(&self, now: Time) -> Option<Overview<'_>> {
+        Some(self.look(now))
     }
 
     fn handle_timeout(&mut self, now: Time, out: &mut impl Sink) {

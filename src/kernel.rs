@@ -7,6 +7,7 @@
 //! Invariant: a kernel is a pure function of its set-up and input as far as Teamster is concerned: it
 //! may run more than once for one task, and any of the runs may be the one that counts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -282,6 +283,20 @@ pub trait Workload {
     fn describe(&self) -> String;
     /// What that kernel is told once per session.
     fn setup(&self) -> Vec<u8>;
+    /// How many tasks there are in all, if that is known beforehand.
+    fn tasks_total(&self) -> Option<u64> {
+        None
+    }
+    /// For a job whose tasks are not alike, or whose number is not known: how much of its input it has
+    /// handed out, and of how much, in whatever unit takes the same time everywhere.
+    fn share(&self) -> Option<(u64, u64)> {
+        None
+    }
+    /// Why a task failed, in words that say what it has in common with others; its output unless a
+    /// kernel's outputs are more than that.
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        Cow::Borrowed(output)
+    }
     /// Appends the next task's input to `input` (empty at the call). Called only when a worker has
     /// room, so that a job of any length needs memory for its window only.
     fn next(&mut self, input: &mut Vec<u8>) -> Next;

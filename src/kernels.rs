@@ -7,6 +7,8 @@
 //! Invariant: every job's kernel is among [`builtin`], but that of `map`: which programs a worker
 //! runs is known when it starts.
 
+use std::borrow::Cow;
+
 use crate::kernel::{Delivery, Kernels, Next, Workload};
 
 pub mod bmp;
@@ -77,6 +79,18 @@ impl Workload for Job {
 
     fn setup(&self) -> Vec<u8> {
         delegate!(self, job => job.setup())
+    }
+
+    fn tasks_total(&self) -> Option<u64> {
+        delegate!(self, job => job.tasks_total())
+    }
+
+    fn share(&self) -> Option<(u64, u64)> {
+        delegate!(self, job => job.share())
+    }
+
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        delegate!(self, job => job.reason(output))
     }
 
     fn next(&mut self, input: &mut Vec<u8>) -> Next {

@@ -132,6 +132,8 @@ pub mod conns;
 #[doc(hidden)]
 pub mod depth;
 #[doc(hidden)]
+pub mod failures;
+#[doc(hidden)]
 pub mod format;
 #[doc(hidden)]
 pub mod frame;
@@ -172,6 +174,8 @@ pub mod options;
 #[doc(hidden)]
 pub mod output;
 #[doc(hidden)]
+pub mod overview;
+#[doc(hidden)]
 pub mod parcel;
 #[doc(hidden)]
 pub mod payload;
@@ -180,9 +184,15 @@ pub mod pool;
 #[doc(hidden)]
 pub mod program;
 #[doc(hidden)]
+pub mod progress;
+#[doc(hidden)]
+pub mod rate;
+#[doc(hidden)]
 pub mod reactor;
 #[doc(hidden)]
 pub mod recorder;
+#[doc(hidden)]
+pub mod report;
 #[doc(hidden)]
 pub mod rng;
 #[doc(hidden)]
@@ -192,15 +202,23 @@ pub mod run;
 #[doc(hidden)]
 pub mod scheduler;
 #[doc(hidden)]
+pub mod screen;
+#[doc(hidden)]
 pub mod serial;
 #[doc(hidden)]
 pub mod signals;
 #[doc(hidden)]
 pub mod silence;
 #[doc(hidden)]
+pub mod status;
+#[doc(hidden)]
 pub mod supervisor;
 #[doc(hidden)]
 pub mod time;
+#[doc(hidden)]
+pub mod trace;
+#[doc(hidden)]
+pub mod words;
 #[doc(hidden)]
 pub mod worker;
 

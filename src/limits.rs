@@ -96,6 +96,35 @@ pub const REPLAY_RECORDS: u64 = 4096;
 /// Names of former workers that a resumed run remembers; the outcomes of any others have none.
 pub const FORMER_WORKERS_MAX: usize = 1024;
 
+/// The rate of a run is taken over this long ...
+pub const RATE_WINDOW: Duration = Duration::from_secs(10);
+/// ... and over so many marks at least, if tasks are long ...
+pub const RATE_MARKS_MIN: usize = 8;
+/// ... of which there is one in so long ...
+pub const RATE_MARK_INTERVAL: Duration = Duration::from_millis(250);
+/// ... and nothing is said of it before this.
+pub const RATE_AFTER: Duration = Duration::from_secs(1);
+/// The progress line on a terminal is drawn again after this.
+pub const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
+/// Elsewhere there is a first line after this ...
+pub const PROGRESS_LINE_FIRST: Duration = Duration::from_secs(10);
+/// ... and then one in so long; with `--progress always` ...
+pub const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// ... the first comes after this, and one in `PROGRESS_LINE_FIRST`.
+pub const PROGRESS_LINE_ALWAYS: Duration = Duration::from_secs(1);
+/// Longest request to the status page.
+pub const STATUS_REQUEST_BYTES_MAX: usize = 8 << 10;
+/// Connections to the status page; at it the oldest makes room for the next.
+pub const STATUS_VISITORS_MAX: usize = 16;
+/// Such a connection must have asked and read its response within this.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Turns whose attempts wait to be written to a trace; those of any more are left out.
+pub const TRACE_BATCHES_MAX: usize = 1024;
+/// Reasons of failures that are told apart; the tasks that failed for any others are only counted.
+pub const FAILURE_GROUPS_MAX: usize = 16;
+/// So much of a reason is compared and kept.
+pub const FAILURE_REASON_BYTES: usize = 256;
+
 /// Bytes of large buffers that a thread keeps for their next use: a few frames of the default size.
 /// (Every bound on payloads counts their bytes; a large one may own up to twice as many.)
 pub const SPARE_BYTES_MAX: usize = 4 << 20;

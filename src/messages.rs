@@ -7,15 +7,16 @@
 //! Invariant: a message is written whole or not at all, and the reader is told how many are missing.
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use log::LevelFilter;
 
 use crate::format::printable;
+use crate::screen::Screen;
 
 /// Messages that wait at most.
 const QUEUE_MAX: usize = 1024;
@@ -24,9 +25,13 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static QUEUE: OnceLock<SyncSender<Message>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Whoever writes to the terminal holds it meanwhile.
+static SCREEN: Mutex<Screen> = Mutex::new(Screen::new());
 
 enum Message {
     Text(Vec<u8>),
+    /// The line that stays.
+    Line(String),
     /// All before it are written once this is dropped.
     Last(SyncSender<()>),
 }
@@ -57,6 +62,23 @@ pub fn start(program: &'static str, level: LevelFilter) {
 /// Prints a line as it is.
 pub fn say(line: &str) {
     let _ = writeln!(Sink, "{line}");
+}
+
+/// Has `line` stay below everything else; none if it is empty. If the terminal does not keep up it is
+/// left out: the next one says more.
+pub fn show(line: String) {
+    if let Some(queue) = QUEUE.get() {
+        let _ = queue.try_send(Message::Line(line));
+    }
+}
+
+/// Has `write` write `text` to the terminal on which such a line may stand.
+///
+/// # Errors
+/// What `write` says.
+pub fn above_line(text: &[u8], write: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+    screen.above(text, &mut io::stderr(), write)
 }
 
 /// Waits until all is written, or nobody reads it.
@@ -100,15 +122,19 @@ fn write_all(program: &str, messages: &Receiver<Message>) {
     for message in messages {
         // A standard error that is closed is no reason to fail.
         match message {
-            Message::Text(text) => drop(stderr.write_all(&text)),
+            Message::Text(text) => {
+                drop(above_line(&text, |text| io::stderr().write_all(text)));
+            }
+            Message::Line(line) => {
+                let mut screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+                drop(screen.show(line, &mut stderr));
+            }
             Message::Last(written) => drop(written),
         }
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let _ = writeln!(
-                stderr,
-                "{program}: {dropped} messages dropped: nobody read them"
-            );
+            let text = format!("{program}: {dropped} messages dropped: nobody read them\n");
+            let _ = above_line(text.as_bytes(), |text| io::stderr().write_all(text));
         }
     }
 }

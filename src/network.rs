@@ -28,6 +28,22 @@ impl Network {
     }
 }
 
+/// Whether what a browser calls a machine, `HOST[:PORT]`, is an address or `localhost`. Any other name
+/// is whatever its owner says it is.
+pub fn is_address_or_localhost(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        // A colon within the brackets of an IPv6 address comes before no port.
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (host, "0"),
+    };
+    let ip: Option<IpAddr> = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+        Some(v6) => v6.parse().ok().filter(IpAddr::is_ipv6),
+        None => name.parse().ok().filter(IpAddr::is_ipv4),
+    };
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    is_port && (ip.is_some() || name.eq_ignore_ascii_case("localhost"))
+}
+
 fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().into(),
@@ -96,6 +112,35 @@ mod tests {
     #[track_caller]
     fn network(typed: &str) -> Network {
         typed.parse().unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    #[test]
+    fn only_addresses_and_localhost_are_names_nobody_else_can_give() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1",
+            "10.0.0.10:80",
+            "[::1]",
+            "[fd00::1]:8080",
+        ] {
+            assert!(is_address_or_localhost(host), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "evil.example",
+            "127.0.0.1.evil.example:80",
+            "localhost.evil.example",
+            "localhost:",
+            "localhost:x",
+            "::1",
+            "[127.0.0.1]",
+            "[::1",
+            "127.0.0.1@evil.example",
+        ] {
+            assert!(!is_address_or_localhost(host), "{host}");
+        }
     }
 
     #[test]

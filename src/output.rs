@@ -7,16 +7,18 @@
 //! Invariant: a file is replaced whole or not at all; until then the results are in a temporary file
 //! beside it.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 use crate::mailbox::{Mailbox, Notice};
+use crate::messages;
 
+mod replacement;
 mod sorter;
 
+pub use replacement::Replacement;
 pub use sorter::Places;
 use sorter::Sorter;
 
@@ -25,21 +27,21 @@ use sorter::Sorter;
 pub struct Output {
     queue: Sender<Vec<u8>>,
     thread: JoinHandle<io::Result<()>>,
-    file: Option<Pending>,
+    file: Option<Replacement>,
 }
 
-/// A file that is not in its place yet; unless it gets there, nothing is left of it.
-#[derive(Debug)]
-struct Pending {
-    file: File,
-    temporary: PathBuf,
-    target: PathBuf,
-}
+/// Standard output where the progress line may stand, too.
+struct Terminal(Stdout);
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        // Once it is in its place there is nothing to remove.
-        let _ = fs::remove_file(&self.temporary);
+impl Write for Terminal {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let stdout = &mut self.0;
+        let write = |text: &[u8]| stdout.write_all(text).and_then(|()| stdout.flush());
+        messages::above_line(text, write).map(|()| text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -49,7 +51,11 @@ impl Output {
     /// # Errors
     /// If the system refuses a thread.
     pub fn to_stdout(places: Option<Places>, mailbox: Mailbox) -> io::Result<Output> {
-        Output::start(io::stdout(), places, None, mailbox)
+        let stdout = io::stdout();
+        match stdout.is_terminal() && io::stderr().is_terminal() {
+            true => Output::start(Terminal(stdout), places, None, mailbox),
+            false => Output::start(stdout, places, None, mailbox),
+        }
     }
 
     /// A file that takes the place of `target` when all is written. What is there and no file (a
@@ -59,44 +65,14 @@ impl Output {
     /// # Errors
     /// If the temporary file beside it cannot be created, or `target` can only be a directory.
     pub fn to_file(target: &Path, places: Option<Places>, mailbox: Mailbox) -> io::Result<Output> {
-        let typed = target.as_os_str().as_encoded_bytes();
-        if typed.ends_with(b"/") || typed.ends_with(b"/.") {
-            return Err(ErrorKind::IsADirectory.into());
-        }
-        let mut permissions = None;
-        let target = match fs::metadata(target) {
-            Ok(there) if there.is_dir() => return Err(ErrorKind::IsADirectory.into()),
-            Ok(there) if !there.is_file() => {
-                let file = File::options().write(true).open(target)?;
-                return Output::start(file, places, None, mailbox);
-            }
-            Ok(there) => {
-                permissions = Some(there.permissions());
-                target.canonicalize()?
-            }
-            Err(_) => target.to_owned(),
-        };
-        let name = target.file_name().ok_or(ErrorKind::IsADirectory)?;
-        let mut temporary = std::ffi::OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.tmp", std::process::id()));
-        let temporary = target.with_file_name(temporary);
-        let pending = Pending {
-            file: File::create(&temporary)?,
-            temporary,
-            target,
-        };
-        if let Some(permissions) = permissions {
-            // Some file systems have none.
-            let _ = pending.file.set_permissions(permissions);
-        }
-        Output::start(pending.file.try_clone()?, places, Some(pending), mailbox)
+        let file = Replacement::open(target)?;
+        Output::start(file.writer()?, places, Some(file), mailbox)
     }
 
     fn start(
         output: impl Write + Send + 'static,
         places: Option<Places>,
-        file: Option<Pending>,
+        file: Option<Replacement>,
         mailbox: Mailbox,
     ) -> io::Result<Output> {
         match places {
@@ -107,7 +83,7 @@ impl Output {
 
     fn spawn(
         mut sink: impl Write + Send + 'static,
-        file: Option<Pending>,
+        file: Option<Replacement>,
         mailbox: Mailbox,
     ) -> io::Result<Output> {
         let (queue, texts) = mpsc::channel::<Vec<u8>>();
@@ -147,21 +123,10 @@ impl Output {
             .thread
             .join()
             .expect("the output thread does not panic");
-        let Some(Pending {
-            file,
-            temporary,
-            target,
-        }) = &self.file
-        else {
-            return written.map(|()| None);
-        };
-        let mut place = target.clone();
-        if !is_complete {
-            place.as_mut_os_string().push(".partial");
-        }
         written?;
-        file.sync_all()?;
-        fs::rename(temporary, &place)?;
-        Ok((!is_complete).then_some(place))
+        match self.file {
+            Some(file) => file.finish(is_complete),
+            None => Ok(None),
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::frame::{Frame, FrameError, Status};
 use crate::kernel::Kernel;
+use crate::overview::Overview;
 use crate::payload::Payload;
 use crate::time::{Duration, Time};
 
@@ -80,6 +81,23 @@ impl Completion {
             run_us: 0,
         }
     }
+}
+
+/// When an attempt ran, for a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which worker of the head's list.
+    pub worker: u32,
+    /// How many it runs at once.
+    pub slots: u16,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// When it was sent.
+    pub sent_at: Time,
+    /// When it was answered, or lost.
+    pub ended_at: Time,
+    /// How it ended and how long its kernel ran; `None` if it was lost.
+    pub ran: Option<(Status, Duration)>,
 }
 
 /// Why a connection is no more.
@@ -227,6 +245,8 @@ pub trait Sink {
     fn read(&mut self);
     /// Appends to the output; answered by `Written` in pieces.
     fn write(&mut self, bytes: &[u8]);
+    /// Notes when an attempt ran, if a trace is wanted.
+    fn trace(&mut self, _span: Span) {}
     /// Ends the driver after this turn.
     fn exit(&mut self, exit: Exit);
 }
@@ -287,6 +307,10 @@ pub trait Role {
     fn flush(&mut self, now: Time, out: &mut impl Sink);
     /// When [`Role::handle_timeout`] wants to be called next. Calling early is harmless.
     fn next_deadline(&self) -> Option<Time>;
+    /// What there is to see of the run, for a role that leads one.
+    fn overview(&self, _now: Time) -> Option<Overview<'_>> {
+        None
+    }
     /// Does what is due. Afterwards `next_deadline()` is `None` or later than `now`.
     fn handle_timeout(&mut self, now: Time, out: &mut impl Sink);
 }

@@ -5,7 +5,9 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod listening;
 mod map;
+mod telling;
 
 use std::ffi::OsString;
 use std::fs;
@@ -33,18 +35,24 @@ use crate::key::Keys;
 use crate::keyfile;
 use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
-use crate::network::Network;
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
 use crate::output::Output;
 use crate::program;
-use crate::reactor::{self, Reactor, Target};
+use crate::progress::Progress;
+use crate::reactor::{Reactor, Target};
 use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
 use crate::supervisor::Supervisor;
 use crate::time::Duration;
+use crate::trace::Trace;
 use crate::worker::{Worker, WorkerConfig};
+use listening::{listen, serve_status};
+use telling::{
+    compare, finish_trace, is_terminal, open_file, say_comparison, say_summary, seconds,
+    write_report,
+};
 
 /// Runs `head`.
 pub fn head(options: &HeadOptions) -> u8 {
@@ -158,6 +166,14 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     let journal = open_journal(options)?;
     check_files(options)?;
     reactor.set_output(open_output(options, &reactor)?);
+    let report = open_file(options.report.as_deref())?;
+    let trace = open_file(options.trace.as_deref())?;
+    if let Some(address) = options.status {
+        let address = serve_status(&mut reactor, address)?;
+        if !options.quiet {
+            say(&format!("Status page: http://{address}/"));
+        }
+    }
     map::open_input(options, &mut reactor)?;
     let serial = match options.compare {
         true => match run_serially(options, &kernels, &stop)? {
@@ -168,7 +184,12 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     };
     let (names, targets) = workers(options, &kernels, keys.as_ref())?;
     reactor.set_targets(targets);
+    if let Some(trace) = trace {
+        let trace = Trace::start(trace, names.clone());
+        reactor.set_trace(trace.map_err(failure("cannot start the trace"))?);
+    }
     let mut config = HeadConfig::new(names);
+    config.is_traced = options.trace.is_some();
     config.payload_bytes_max = options.payload_max_bytes;
     config.is_journalled = options.journal.is_some();
     config.ordered = !options.unordered;
@@ -188,11 +209,15 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if let Some((file, sync_after)) = journal {
         replay(file, sync_after, &mut role, &mut reactor)?;
     }
+    if let Some(progress) = Progress::new(options.progress, is_terminal()) {
+        reactor.set_progress(progress);
+    }
     tell_supervisor(&mut reactor, "Running");
     if let Job::Map(job) = role.workload_mut().job_mut() {
         job.begin(map::epoch_ms());
     }
     let ran = reactor.run(&mut role);
+    messages::show(String::new());
     let mut exit = ran.map_err(failure("the event loop failed"))?;
     let recorded = reactor.take_journal().map(Recorder::finish);
     if let Some(Recorded { result, .. }) = &recorded {
@@ -206,19 +231,24 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         let count = recorded.map(|recorded| role.replayed() + recorded.count);
         say_how_to_go_on(path, count, exit);
     }
-    if let Some(serial) = serial
-        && !report_comparison(&role, &serial, options.quiet)
-        && exit == Exit::Done
-    {
-        exit = Exit::Failed;
-    }
-    if !options.quiet {
-        for (name, tally) in role.tallies() {
-            say(&format!(
-                "worker {name}: {} done, {} failed, {} lost",
-                tally.done, tally.failed, tally.lost
-            ));
+    let comparison = serial.map(|serial| compare(&role, &serial));
+    if let Some(comparison) = &comparison {
+        say_comparison(comparison, &role, options.quiet);
+        if !comparison.is_identical && exit == Exit::Done {
+            exit = Exit::Failed;
         }
+    }
+    let mut overview = role.look(reactor.now());
+    // What has happened since to results and journal is part of it.
+    overview.ended = Some(exit);
+    if !options.quiet {
+        say_summary(&overview);
+    }
+    if let Some(report) = report {
+        exit = write_report(report, &overview, comparison.as_ref());
+    }
+    if let Some(trace) = reactor.take_trace() {
+        exit = finish_trace(trace, exit);
     }
     Ok(exit)
 }
@@ -418,37 +448,6 @@ fn run_serially(
     Ok(Some(serial))
 }
 
-/// Prints times and verdict; says whether the results are identical.
-fn report_comparison(role: &Head<Compared<Job>>, serial: &Serial, quiet: bool) -> bool {
-    let elapsed = role.elapsed();
-    let digest = role.workload().digest().expect("it is compared");
-    let is_identical = digest == serial.digest;
-    if digest.tasks < serial.digest.tasks {
-        // Why has been said. The time of a part compares with nothing.
-        if !quiet {
-            say("Results: incomplete");
-        }
-        return false;
-    }
-    // What an earlier run did took this one no time.
-    if !quiet && role.replayed() == 0 {
-        let speed_up = serial.elapsed.as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
-        let slots = role.slots();
-        say(&format!("Distributed time: {}", seconds(elapsed)));
-        say(&format!("Speed-up: {speed_up:.2}x on {slots} slots"));
-    }
-    if !is_identical {
-        say("Results: different");
-    } else if !quiet {
-        say("Results: identical");
-    }
-    is_identical
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.2} s", time.as_secs_f64())
-}
-
 /// Names and targets of the workers, after starting the embedded ones.
 fn workers(
     options: &HeadOptions,
@@ -591,32 +590,6 @@ fn worker_keys(options: &WorkerOptions) -> Result<Option<Keys>, Failure> {
         warn!("--insecure: the key in {} is not used", path.display());
     }
     Ok(None)
-}
-
-/// Listens on the first address of the name that can be bound.
-fn listen(
-    reactor: &mut Reactor,
-    address: &Address,
-    allow: &[Network],
-) -> Result<SocketAddr, Failure> {
-    let what = format!("cannot listen on {address}");
-    let resolved = reactor::addresses(&address.host(), address.port);
-    let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for candidate in resolved.map_err(failure(&what))? {
-        match reactor.listen_for(candidate, allow) {
-            Ok(bound) => return Ok(bound),
-            Err(refused) => error = refused,
-        }
-    }
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program does, choose another port with --listen",
-        io::ErrorKind::AddrNotAvailable => "; that is not an address of this machine",
-        _ => "",
-    };
-    Err(Failure {
-        exit: Exit::Output,
-        reason: format!("{what}: {error}{hint}"),
-    })
 }
 
 /// Lets the supervisor know that the program can be used, and go on knowing that it lives.

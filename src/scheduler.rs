@@ -382,6 +382,26 @@ impl Scheduler {
         self.seats[worker as usize].bytes
     }
 
+    /// The attempts that `worker` has not answered, and when each was sent.
+    pub fn held(&self, worker: u32) -> impl Iterator<Item = (Attempt, Time)> {
+        let seat = &self.seats[worker as usize];
+        let live = seat.sent.iter().filter_map(move |&task| {
+            let entry = self.table.get(task)?;
+            let number = entry.attempt;
+            Some((Attempt { task, number }, entry.sent_to(worker)?))
+        });
+        let orphans = seat.orphans.iter();
+        live.chain(orphans.map(|(attempt, orphan)| (*attempt, orphan.sent_at)))
+    }
+
+    /// When `worker` was sent an attempt that it has not answered.
+    pub fn sent_at(&self, worker: u32, attempt: Attempt) -> Option<Time> {
+        let entry = self.table.get(attempt.task);
+        let entry = entry.filter(|entry| entry.attempt == attempt.number);
+        let orphan = self.seats[worker as usize].orphans.get(&attempt);
+        (entry.and_then(|entry| entry.sent_to(worker))).or(orphan.map(|orphan| orphan.sent_at))
+    }
+
     /// The oldest open task and the worker that has it, if one has.
     pub fn oldest(&self) -> Option<(u64, Option<u32>)> {
         self.table.oldest()
@@ -390,6 +410,12 @@ impl Scheduler {
     /// Tasks that have failed for good.
     pub fn failed(&self) -> u64 {
         self.table.failed()
+    }
+
+    /// Tasks that have an outcome, of this run or of an earlier one.
+    #[inline(always)]
+    pub fn answered(&self) -> u64 {
+        self.table.end() - self.table.counts().undone() as u64
     }
 
     #[inline(always)]

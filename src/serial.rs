@@ -7,6 +7,7 @@
 //!
 //! Invariant: a digest depends on which task had which result, and on neither order nor time.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -138,6 +139,18 @@ impl<W: Workload> Workload for Compared<W> {
 
     fn setup(&self) -> Vec<u8> {
         self.job.setup()
+    }
+
+    fn tasks_total(&self) -> Option<u64> {
+        self.job.tasks_total()
+    }
+
+    fn share(&self) -> Option<(u64, u64)> {
+        self.job.share()
+    }
+
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        self.job.reason(output)
     }
 
     fn next(&mut self, input: &mut Vec<u8>) -> Next {

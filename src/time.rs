@@ -107,6 +107,11 @@ impl<K: Copy + Ord> Timers<K> {
         }
     }
 
+    /// The deadline of `key`, if it has one.
+    pub fn get(&self, key: K) -> Option<Time> {
+        self.by_key.get(&key).copied()
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Time> {
         self.due.first().map(|&(at, _)| at)

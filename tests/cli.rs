@@ -320,8 +320,18 @@ fn a_compared_run_prints_times_and_verdict_on_standard_error() {
     ] {
         let ended = run_head(args).expect(0);
         assert_eq!(ended.text(), squares(8), "the results, once");
-        let [serial, distributed, speed_up, verdict, first, second] = &ended.err[..] else {
-            panic!("6 lines: {:?}", ended.err);
+        let [
+            serial,
+            distributed,
+            speed_up,
+            verdict,
+            first,
+            second,
+            total,
+            ..,
+        ] = &ended.err[..]
+        else {
+            panic!("7 lines and more: {:?}", ended.err);
         };
         let serial = assert_number(serial, "Serial time: ", " s");
         let distributed = assert_number(distributed, "Distributed time: ", " s");
@@ -338,13 +348,17 @@ fn a_compared_run_prints_times_and_verdict_on_standard_error() {
             assert!(line.starts_with("worker 127.0.0.1:"), "{line}");
             assert!(line.ends_with(" done, 0 failed, 0 lost"), "{line}");
         }
+        assert!(total.starts_with("8 tasks done, 0 failed in 0."), "{total}");
+        assert!(total.contains(", 2 slots "), "{total}");
     }
 }
 
 #[test]
 fn a_named_job_is_not_compared_unless_asked() {
     let ended = local("square --count 2 --work-ms 0");
-    assert_eq!(ended.err.len(), 2, "only the tallies: {:?}", ended.err);
+    let is_tally = |line: &String| line.starts_with("worker ");
+    assert_eq!(ended.err.iter().take_while(|l| is_tally(l)).count(), 2);
+    assert!(ended.err[2].starts_with("2 tasks done, 0 failed in "));
 }
 
 #[test]
@@ -377,7 +391,7 @@ fn rust_log_is_honoured() {
             .expect(3)
             .err
             .iter()
-            .all(|line| line.starts_with("worker "))
+            .all(|line| !line.starts_with("head: "))
     );
     // What RUST_LOG says goes before what --quiet says.
     run("warn", &format!("-q {gives_up}"))

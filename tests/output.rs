@@ -183,7 +183,8 @@ fn unread_for(quiet_ms: u64) {
         tasks.eq((0..MORE_THAN_FITS).map(Ok)),
         "all of them, in order"
     );
-    assert_eq!(ended.err.len(), 2, "only the tallies: {:?}", ended.err);
+    let is_calm = ended.err.iter().all(|line| !line.starts_with("head: "));
+    assert!(is_calm, "nothing went wrong: {:?}", ended.err);
     assert_eq!(ended.done_by(&a) + ended.done_by(&b), MORE_THAN_FITS);
     assert_eq!(relays.each_ref().map(Relay::accepts), [1, 1]);
 }

@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["payload"],
     &[
         "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
-        "network", "command",
+        "network", "command", "rate", "overview", "failures",
     ],
     &[
         "lanes",
@@ -25,6 +25,8 @@ const RANKS: &[&[&str]] = &[
         "journal",
         "format",
         "messages",
+        "words",
+        "screen",
         "channel",
         "lines",
         "parcel",
@@ -41,8 +43,10 @@ const RANKS: &[&[&str]] = &[
         "supervisor",
         "keyfile",
         "alone",
+        "progress",
+        "report",
     ],
-    &["input", "output", "recorder", "options"],
+    &["input", "output", "recorder", "options", "status", "trace"],
     &["reactor", "fuzzing"],
     &["run"],
     &["cluster"],
@@ -64,6 +68,12 @@ const PURE: &[&str] = &[
     "silence",
     "depth",
     "limiter",
+    "rate",
+    "overview",
+    "failures",
+    "words",
+    "report",
+    "status",
     "lanes",
     "scheduler",
     "journal",
@@ -121,9 +131,9 @@ fn imports_go_downward() {
 fn roles_and_rim_never_meet() {
     for (module, path, source) in sources() {
         let others: &[&str] = match &module[..] {
-            "head" | "worker" | "scheduler" | "lanes" | "journal" => {
-                &["reactor", "pool", "mailbox", "input", "output", "recorder"]
-            }
+            "head" | "worker" | "scheduler" | "lanes" | "journal" => &[
+                "reactor", "pool", "mailbox", "input", "output", "recorder", "trace",
+            ],
             "reactor" | "pool" | "mailbox" | "input" | "output" | "recorder" => {
                 &["head", "worker", "scheduler"]
             }

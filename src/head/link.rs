@@ -11,11 +11,12 @@ use super::trust::{Outcomes, Trust};
 use crate::depth::Depth;
 use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
+use crate::overview::Tally;
 use crate::rng::Backoff;
 use crate::role::{Attempt, ConnId, Sink};
 use crate::scheduler::Loss;
 use crate::silence::Silence;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// A worker this head was told of.
 #[derive(Debug)]
@@ -32,6 +33,14 @@ pub(super) struct Link {
     pub outcomes: Outcomes,
     /// Breaches of the protocol since its last outcome that counted.
     pub breaches: u32,
+    /// How long its kernels ran, in microseconds.
+    pub run_us: u64,
+    pub sent_bytes: u64,
+    /// Output bytes.
+    pub received_bytes: u64,
+    /// Slots times the time that they were there, in microseconds, until `slots_since`.
+    slot_us: u64,
+    slots_since: Time,
     outage: Outage,
 }
 
@@ -88,21 +97,6 @@ pub(super) struct Session {
     credit_bytes: u32,
 }
 
-/// What a worker did, counted in attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Outcomes `done` that counted.
-    pub done: u64,
-    /// Outcomes `failed` and `timeout` that counted.
-    pub failed: u64,
-    /// Attempts taken back because it was lost.
-    pub lost: u64,
-    /// Attempts it handed back without running them.
-    pub returned: u64,
-    /// Outcomes that came after another one counted.
-    pub late: u64,
-}
-
 impl Tally {
     #[inline(always)]
     pub(super) fn count(&mut self, status: Status) {
@@ -126,6 +120,11 @@ impl Link {
             trust: Trust::new(),
             outcomes: Outcomes::default(),
             breaches: 0,
+            run_us: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            slot_us: 0,
+            slots_since: Time::ZERO,
             outage: Outage::Untried,
         }
     }
@@ -181,10 +180,24 @@ impl Link {
     }
 
     /// It was greeted.
-    pub fn came_up(&mut self, session: Session, slots: u16) {
+    pub fn came_up(&mut self, session: Session, slots: u16, now: Time) {
         self.slots = slots;
+        self.slots_since = now;
         self.state = State::Up(session);
         self.outage = Outage::None;
+    }
+
+    /// How long its slots have been there, summed.
+    pub fn slot_time(&self, now: Time) -> Duration {
+        let slots = self.session().map_or(0, |_| u32::from(self.slots));
+        Duration::from_micros(self.slot_us) + now.since(self.slots_since) * slots
+    }
+
+    /// Its slots change now, or go.
+    pub fn count_slot_time(&mut self, now: Time) {
+        let us = self.slot_time(now).as_micros();
+        self.slot_us = u64::try_from(us).unwrap_or(u64::MAX);
+        self.slots_since = now;
     }
 
     /// It will not be of use, which the user has been told.
@@ -249,6 +262,11 @@ impl Session {
             slots,
             credit_bytes: bytes,
         }
+    }
+
+    /// How many of its slots are held by kernels that do not end.
+    pub fn slots_hung(&self) -> u16 {
+        self.slots_max.saturating_sub(self.slots)
     }
 
     /// It computes with another number of threads from now on.

@@ -39,6 +39,10 @@ impl<W: Workload> Head<W> {
         else {
             unreachable!("the caller matched it");
         };
+        if self.config.is_traced {
+            let run = Duration::from_micros(run_us.into());
+            self.trace_answer(index, attempt, (status, run), now);
+        }
         let link = &mut self.links[index as usize];
         let State::Up(session) = &mut link.state else {
             return self.untimely(index, frame.kind(), now, out);
@@ -50,6 +54,8 @@ impl<W: Workload> Head<W> {
         if status != Status::Returned {
             session.depth.ran(run_us, output.len());
         }
+        link.run_us += u64::from(run_us);
+        link.received_bytes += output.len() as u64;
         self.outcomes.count(status);
         link.outcomes.count(status);
         let scheduler = &mut self.scheduler;

@@ -86,6 +86,7 @@ impl<W: Workload> Head<W> {
                     link.slots
                 );
                 session.set_slots(slots);
+                link.count_slot_time(now);
                 link.slots = slots;
             }
             (_, frame) => self.untimely(index, frame.kind(), now, out),
@@ -144,7 +145,7 @@ impl<W: Workload> Head<W> {
             setup: &self.workload.setup(),
         };
         session.send(job, out);
-        link.came_up(session, slots);
+        link.came_up(session, slots, now);
         self.note_usable();
     }
 
@@ -168,7 +169,9 @@ impl<W: Workload> Head<W> {
 
     pub(super) fn sent(&mut self, conn: ConnId, bytes: usize) {
         if let Some(&mut index) = self.conns.get_mut(conn) {
-            match &mut self.links[index as usize].state {
+            let link = &mut self.links[index as usize];
+            link.sent_bytes += bytes as u64;
+            match &mut link.state {
                 State::Greeting { unsent_bytes, .. } => *unsent_bytes -= bytes,
                 State::Up(session) => session.unsent_bytes -= bytes,
                 _ => unreachable!("only these have a connection"),
@@ -259,16 +262,18 @@ impl<W: Workload> Head<W> {
         }
         let is_barred = |state: &State| matches!(state, State::Barred);
         if self.links.iter().all(|link| is_barred(&link.state)) {
-            self.give_up("no worker can be used", out);
+            self.give_up("no worker can be used", now, out);
         }
     }
 
     /// Forgets a link's connection and takes its tasks back; returns how many.
     fn disconnect(&mut self, index: u32, loss: &Loss<'_>, now: Time) -> usize {
+        self.trace_loss(index, now);
         let link = &mut self.links[index as usize];
         if let Some(conn) = link.conn() {
             self.conns.remove(conn);
         }
+        link.count_slot_time(now);
         link.state = State::Waiting;
         self.timers.cancel(Timer::Greeting(index));
         self.timers.cancel(Timer::Silence(index));

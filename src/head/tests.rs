@@ -9,6 +9,7 @@ use super::*;
 use crate::frame::{Frame, Status};
 use crate::kernel::{Delivery, Kernel, Next};
 use crate::limits::{ASIDE_MIN, FAULTS_MAX, OUTPUT_BYTES_MAX};
+use crate::overview::Standing;
 use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
 
@@ -445,4 +446,57 @@ fn a_large_task_does_not_wait_for_a_small_frame_to_be_written() {
     let mut bench = Bench::new(1, job, |config| config.payload_bytes_max = 64 << 20);
     bench.welcome(0, 0, 1);
     assert_eq!(bench.turn(), [(0, 0)], "with Hello and Job in the outbox");
+}
+
+#[test]
+fn an_overview_adds_up_and_says_why_nothing_runs() {
+    let mut bench = Bench::new(2, job(5), |_| {});
+    let now = bench.now + Duration::from_secs(1);
+    let overview = bench.head.look(now);
+    let idle = overview.idle.expect("nothing runs");
+    assert_eq!(
+        idle,
+        "no worker can take tasks (2 dialling); the run ends in 59 s (--give-up)"
+    );
+    let conn = bench.welcome(0, 0, 2);
+    bench.turn();
+    bench.now = bench.now + Duration::from_millis(1500);
+    bench.outcome(conn, 0, 1, Status::Done, 1_000_000);
+    bench.outcome(conn, 1, 1, Status::Failed, 1_000_000);
+    bench.turn();
+    let overview = bench.head.look(bench.now);
+    let tasks = overview.tasks;
+    assert_eq!((tasks.done, tasks.failed, tasks.total), (1, 1, Some(5)));
+    assert_eq!(overview.idle, None);
+    assert_eq!(overview.rate.unwrap().per_s_milli(), 1333);
+    assert_eq!(
+        (overview.failures[0].task, overview.failures[0].worker),
+        (1, Some("w0"))
+    );
+    let [up, dialing] = &overview.workers[..] else {
+        panic!("two workers");
+    };
+    assert_eq!(
+        (up.standing, dialing.standing),
+        (Standing::Up, Standing::Dialing)
+    );
+    assert_eq!(up.slot_time, Duration::from_secs(3));
+    assert_eq!(up.busy_milli(), 666);
+    assert_eq!(up.received_bytes, 2);
+    let begun = tasks.ready + tasks.in_flight + tasks.done + tasks.failed;
+    assert_eq!(begun, bench.head.scheduler().end());
+}
+
+#[test]
+fn an_overview_after_the_end_stays_as_it_was() {
+    let mut bench = Bench::new(1, job(1), |_| {});
+    let conn = bench.welcome(0, 0, 1);
+    bench.turn();
+    bench.now = bench.now + Duration::from_secs(2);
+    bench.outcome(conn, 0, 1, Status::Done, 0);
+    bench.turn();
+    let overview = bench.head.look(bench.now + Duration::from_secs(60));
+    assert_eq!(overview.elapsed, Duration::from_secs(2));
+    assert_eq!(overview.ended, Some(Exit::Done));
+    assert_eq!((overview.tasks.total, overview.left), (Some(1), None));
 }

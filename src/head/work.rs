@@ -10,7 +10,7 @@ use log::{error, info};
 use super::link::Link;
 use super::replay::FORMER;
 use super::{Head, Supply, Timer};
-use crate::frame::Frame;
+use crate::frame::{Frame, Status};
 use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
@@ -57,6 +57,11 @@ impl<W: Workload> Head<W> {
         let Some(answer) = self.scheduler.due() else {
             return false;
         };
+        if answer.status != Status::Done {
+            let reason = self.workload.reason(answer.output);
+            let (task, worker) = (answer.task, answer.worker);
+            self.failures.note(task, worker, answer.status, &reason);
+        }
         let worker = match answer.worker.checked_sub(FORMER) {
             Some(index) if answer.worker != NO_WORKER => &self.former[index as usize],
             _ => name(&self.links, answer.worker),
@@ -245,17 +250,17 @@ impl<W: Workload> Head<W> {
     }
 
     /// Ends the run if every task is delivered, or if more have failed than may.
-    pub(super) fn end_if_done(&mut self, out: &mut impl Sink) {
+    pub(super) fn end_if_done(&mut self, now: Time, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
         let is_all_answered = self.exhausted && counts.undone() == 0;
         let is_awaited = self.config.ends_softly && counts.in_flight + counts.doubted > 0;
         if !is_all_answered && self.has_failed_too_often() && !is_awaited {
             let failed = self.scheduler.failed();
             error!("{failed} tasks have failed: ending early (--max-failures)");
-            return self.end(Exit::Failed, out);
+            return self.end(Exit::Failed, now, out);
         }
         if self.exhausted && counts.open() == 0 {
-            self.end(Exit::Done, out);
+            self.end(Exit::Done, now, out);
         }
     }
 }

@@ -8,6 +8,8 @@
 //! Invariant: task n is line n + 1, whatever is in it: a line that no program could take is a
 //! failed task, so nothing is lost and the numbers agree.
 
+use std::borrow::Cow;
+
 use crate::command::{CommandLine, Ended, Mode, NAME, Report, Unfit};
 use crate::format::{Format, Row, Rows, Value, printable};
 use crate::frame::Status;
@@ -162,6 +164,13 @@ impl Workload for Map {
     fn unfit(&self, input: &[u8]) -> Option<String> {
         let unfit = self.command.check(input).err()?;
         Some(unfit.to_string())
+    }
+
+    fn reason<'a>(&self, output: &'a [u8]) -> Cow<'a, [u8]> {
+        match Report::decode(output) {
+            Some(report) => Cow::Owned(report.ended.to_string().into_bytes()),
+            None => Cow::Borrowed(output),
+        }
     }
 
     fn is_final(&self, output: &[u8]) -> bool {

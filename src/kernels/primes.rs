@@ -129,6 +129,11 @@ impl Workload for Primes {
         Vec::new()
     }
 
+    /// In numbers: the first chunks are much longer than the last.
+    fn share(&self) -> Option<(u64, u64)> {
+        Some((self.next - self.from, self.to + 1 - self.from))
+    }
+
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         if self.next > self.to {
             return Next::End;

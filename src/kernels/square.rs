@@ -102,6 +102,10 @@ impl Workload for Squares {
         self.work_ms.to_be_bytes().to_vec()
     }
 
+    fn tasks_total(&self) -> Option<u64> {
+        Some(self.count)
+    }
+
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         if self.next == self.count {
             return Next::End;

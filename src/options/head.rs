@@ -7,6 +7,7 @@
 mod flags;
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use getopts::Matches;
@@ -20,6 +21,7 @@ use crate::command;
 use crate::format::{Format, Rows};
 use crate::kernels::Job;
 use crate::limits::{ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, SYNC_DEFAULT};
+use crate::progress::When;
 use crate::time::Duration;
 
 const LOCAL_DEFAULT: u64 = 2;
@@ -93,6 +95,14 @@ pub struct HeadOptions {
     pub payload_max_bytes: usize,
     /// Whether to say only what went wrong.
     pub quiet: bool,
+    /// When to tell how far it is.
+    pub progress: When,
+    /// Where the status page is served.
+    pub status: Option<SocketAddr>,
+    /// Where the run is reported in figures.
+    pub report: Option<PathBuf>,
+    /// Where it is written down when each attempt ran.
+    pub trace: Option<PathBuf>,
 }
 
 impl HeadOptions {
@@ -180,6 +190,13 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
         unordered: matches.opt_present("unordered"),
         payload_max_bytes: payload_max_bytes(matches)?,
         quiet: matches.opt_present("quiet"),
+        progress: progress(matches)?,
+        status: match matches.opt_str("status") {
+            Some(typed) => Some(status(&typed)?),
+            None => None,
+        },
+        report: file(matches, "report", "for none leave --report out")?,
+        trace: file(matches, "trace", "for none leave --trace out")?,
     })
 }
 
@@ -217,6 +234,33 @@ fn format(matches: &Matches) -> Result<Format, String> {
         let names = Format::NAMES.join(", ");
         format!("--format is {typed:?}, which is none of {names}{hint}")
     })
+}
+
+/// A port alone is one of loopback: who wants others to look has to say so.
+fn status(typed: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = typed.parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    typed.parse().map_err(|_| {
+        format!("--status is {typed:?}, neither a port nor ADDRESS:PORT, such as 127.0.0.1:8080")
+    })
+}
+
+fn progress(matches: &Matches) -> Result<When, String> {
+    let names = ["auto", "always", "never"];
+    match matches.opt_str("progress").as_deref() {
+        _ if matches.opt_present("quiet") => Ok(When::Never),
+        None | Some("auto") => Ok(When::Auto),
+        Some("always") => Ok(When::Always),
+        Some("never") => Ok(When::Never),
+        Some(typed) => {
+            let hint = did_you_mean("", typed, names.into_iter());
+            let names = names.join(", ");
+            Err(format!(
+                "--progress is {typed:?}, which is none of {names}{hint}"
+            ))
+        }
+    }
 }
 
 /// After how many failures the run ends, and whether softly.
@@ -322,6 +366,10 @@ pub(super) mod tests {
             unordered: false,
             payload_max_bytes: 1 << 20,
             quiet: false,
+            progress: When::Auto,
+            status: None,
+            report: None,
+            trace: None,
         };
         assert_eq!(ok(""), expected);
     }
@@ -502,6 +550,25 @@ pub(super) mod tests {
     fn unordered_and_quiet() {
         assert!(ok("--unordered").unordered);
         assert!(ok("-q").quiet && ok("--quiet").quiet);
+    }
+
+    #[test]
+    fn watching() {
+        assert_eq!(ok("--progress always").progress, When::Always);
+        assert_eq!(ok("--progress never").progress, When::Never);
+        assert_eq!(ok("--progress always -q").progress, When::Never);
+        assert!(error("--progress evr").contains("did you mean never?"));
+        for (typed, address) in [
+            ("8080", "127.0.0.1:8080"),
+            ("[::1]:0", "[::1]:0"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+        ] {
+            let address = Some(address.parse().unwrap());
+            assert_eq!(ok(&format!("--status {typed}")).status, address);
+        }
+        assert!(error("--status here").contains("neither a port nor ADDRESS:PORT"));
+        assert_eq!(ok("--trace t.json").trace, Some("t.json".into()));
+        assert_eq!(ok("--report r.json").report, Some("r.json".into()));
     }
 
     #[test]

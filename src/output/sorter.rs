@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::messages;
 use crate::parcel::Parcel;
 
 /// Where results go beside the output.
@@ -53,7 +54,7 @@ impl<W: Write> Sorter<W> {
             Parcel::Output(bytes) => self.output.write_all(bytes),
             Parcel::Errors(bytes) => {
                 // With standard error gone there is nobody left to tell.
-                let _ = io::stderr().write_all(bytes);
+                let _ = messages::above_line(bytes, |bytes| io::stderr().write_all(bytes));
                 Ok(())
             }
             Parcel::Log(bytes) => match &mut self.places.log {

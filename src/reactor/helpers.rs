@@ -17,6 +17,7 @@ use crate::recorder::Recorder;
 use crate::role::{Event, Role};
 use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time};
+use crate::trace::Trace;
 
 impl Reactor {
     /// Says where the role's input comes from.
@@ -47,6 +48,16 @@ impl Reactor {
     /// Takes the journal back after a run, to finish it.
     pub fn take_journal(&mut self) -> Option<Recorder> {
         self.journal.take()
+    }
+
+    /// Says where the role's spans go.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.trace = Some(trace);
+    }
+
+    /// Takes the trace back after a run, to finish it.
+    pub fn take_trace(&mut self) -> Option<Trace> {
+        self.trace.take()
     }
 
     /// Says who wants to know whether this reactor goes round. Until the run nothing is said.
@@ -128,6 +139,15 @@ impl Reactor {
             let journal = journal.expect("a role that records has a journal");
             journal.append(&mut notes.records, notes.records_count);
             notes.records_count = 0;
+        }
+    }
+
+    /// Hands the turn's spans to the trace.
+    pub(super) fn add_to_trace(&mut self) {
+        if !self.notes.spans.is_empty() {
+            let trace = self.trace.as_mut();
+            let trace = trace.expect("a role that is traced has a trace");
+            trace.add(&mut self.notes.spans);
         }
     }
 

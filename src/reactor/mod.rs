@@ -17,6 +17,8 @@ mod helpers;
 mod lookup;
 mod outlet;
 mod reading;
+mod status;
+mod watching;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -38,15 +40,18 @@ use crate::limits::{
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
 use crate::pool::{Pool, Reports};
+use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::role::{CloseReason, ConnId, Event, Exit, Role};
 use crate::supervisor::Supervisor;
 use crate::time::{Duration, Time, Timers};
+use crate::trace::Trace;
 use accepting::Listener;
 use connection::{Connection, Stage};
 use lookup::Lookups;
 pub use lookup::{Target, addresses};
 use outlet::{Notes, Outlet};
+use status::{Status, VISITORS};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -77,6 +82,9 @@ pub struct Reactor {
     /// Written to the output before the run, and not yet acknowledged.
     ahead_bytes: usize,
     journal: Option<Recorder>,
+    trace: Option<Trace>,
+    progress: Option<Progress>,
+    status: Option<Status>,
     timers: Timers<Deadline>,
     /// Slots that may have something to read.
     read_list: Vec<usize>,
@@ -107,6 +115,10 @@ enum Deadline {
     Accept,
     /// There is room to say how many were turned away without a word.
     LeftOut,
+    /// How far the run is, is due to be said.
+    Redraw,
+    /// A visitor of the status page must have gone.
+    Visitor(usize),
     /// The supervisor wants a sign of life.
     Alive,
 }
@@ -140,6 +152,9 @@ impl Reactor {
             output: None,
             ahead_bytes: 0,
             journal: None,
+            trace: None,
+            progress: None,
+            status: None,
             timers: Timers::new(),
             read_list: Vec::new(),
             notes: Notes::default(),
@@ -214,10 +229,12 @@ impl Reactor {
         self.take_reports(role, now);
         self.take_notices(role, now);
         self.take_signals(role, now);
+        self.receive_visitors(role, now);
         self.time_out(role, now);
         self.write(role, now);
         role.flush(now, &mut self.outlet());
         self.record();
+        self.add_to_trace();
         self.submit(now);
         self.write(role, now);
         self.submit(now);
@@ -256,10 +273,6 @@ impl Reactor {
         }
     }
 
-    fn now(&self) -> Time {
-        Time::ZERO + self.start.elapsed()
-    }
-
     fn outlet(&mut self) -> Outlet<'_> {
         Outlet {
             conns: &mut self.conns,
@@ -279,6 +292,11 @@ impl Reactor {
                 LISTENER => {
                     if let Some(listener) = &mut self.listener {
                         listener.readable = true;
+                    }
+                }
+                token if token.0 + 1 >= VISITORS => {
+                    if let Some(status) = &mut self.status {
+                        status.note(token);
                     }
                 }
                 Token(slot) => {
@@ -364,12 +382,15 @@ impl Reactor {
         while let Some(deadline) = self.timers.pop_due(now) {
             match deadline {
                 Deadline::Accept => {
+                    self.look_for_visitors();
                     if let Some(listener) = &mut self.listener {
                         listener.is_paused = false;
                         self.is_busy = true;
                     }
                 }
                 Deadline::LeftOut => self.say_left_out(now),
+                Deadline::Redraw => self.tell_progress(role, now),
+                Deadline::Visitor(slot) => self.dismiss_visitor(slot),
                 Deadline::Alive => self.say_alive(now),
                 Deadline::Lookup(dial) => {
                     self.dial_failed(dial, "its name could not be looked up in time", role, now);

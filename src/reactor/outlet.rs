@@ -20,7 +20,7 @@ use crate::lanes::Job;
 use crate::output::Output;
 use crate::payload::Payload;
 use crate::pool::Command;
-use crate::role::{Attempt, ConnId, Exit, Sink};
+use crate::role::{Attempt, ConnId, Exit, Sink, Span};
 use crate::time::Duration;
 
 /// What a turn has noted for its end.
@@ -35,6 +35,8 @@ pub(super) struct Notes {
     /// For the journal, and how many they are.
     pub records: Vec<u8>,
     pub records_count: usize,
+    /// For the trace.
+    pub spans: Vec<Span>,
     pub exit: Option<Exit>,
 }
 
@@ -141,6 +143,10 @@ impl Sink for Outlet<'_> {
     fn write(&mut self, bytes: &[u8]) {
         let output = self.output.expect("a role that writes has an output");
         output.write(bytes);
+    }
+
+    fn trace(&mut self, span: Span) {
+        self.notes.spans.push(span);
     }
 
     fn exit(&mut self, exit: Exit) {

@@ -160,7 +160,7 @@ fn a_program_that_fails_is_heard_and_final() {
     let said = ended
         .err
         .iter()
-        .filter(|line| line.contains("exit status 3"))
+        .filter(|line| line.starts_with("head: ") && line.ends_with("exit status 3"))
         .count();
     assert_eq!(said, 1, "it ran once: {:#?}", ended.err);
     let line = ended

@@ -40,6 +40,7 @@ pub(super) fn program(is_map: bool) -> Program {
         ("Options of mandelbrot".into(), job::mandelbrot_flags()),
         ("Workers".into(), cluster_flags()),
         ("Results".into(), result_flags()),
+        ("Watching".into(), watch_flags()),
         ("Other".into(), other),
     ];
     if is_map {
@@ -179,6 +180,35 @@ fn result_flags() -> Vec<Flag> {
             "",
             "tsv and json: also worker, attempts lost while\n\
              running, milliseconds waiting and running",
+        ),
+    ]
+}
+
+fn watch_flags() -> Vec<Flag> {
+    vec![
+        Flag::new(
+            "",
+            "progress",
+            "WHEN",
+            "say how far it is: auto (default), always, never",
+        ),
+        Flag::new(
+            "",
+            "status",
+            "[ADDRESS:]PORT",
+            "a page to watch it; PORT alone: on this machine",
+        ),
+        Flag::new(
+            "",
+            "report",
+            "FILE",
+            "the run in figures to FILE, as JSON, at its end",
+        ),
+        Flag::new(
+            "",
+            "trace",
+            "FILE",
+            "when each attempt ran, for ui.perfetto.dev",
         ),
     ]
 }
