@@ -5,7 +5,9 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod journal;
 mod listening;
+mod local;
 mod map;
 mod telling;
 
@@ -13,42 +15,39 @@ use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
 use log::{LevelFilter, error, info, warn};
 
 use crate::alone;
-use crate::channel;
 use crate::command;
 use crate::frame::Side;
 use crate::head::{Head, HeadConfig};
-use crate::journal::{Header, Record};
-use crate::kernel::{Kernels, Stop, Workload};
+use crate::kernel::{Kernels, Stop};
 use crate::kernels::{Job, builtin};
 use crate::key::Keys;
 use crate::keyfile;
-use crate::limits::{REPLAY_BYTES, REPLAY_RECORDS};
 use crate::messages::{self, say};
 use crate::options::{Address, Cluster, HeadOptions, JournalOptions, WorkerOptions};
-use crate::output::Output;
+use crate::output::{Output, Replacement};
 use crate::program;
 use crate::progress::Progress;
 use crate::reactor::{Reactor, Target};
-use crate::recorder::{JournalFile, Recorded, Recorder, Unusable};
+use crate::recorder::{Recorded, Recorder, Unusable};
 use crate::role::Exit;
 use crate::serial::{self, Compared, Serial};
 use crate::signals;
 use crate::supervisor::Supervisor;
-use crate::time::Duration;
 use crate::trace::Trace;
 use crate::worker::{Worker, WorkerConfig};
+use journal::{check_journal, open_journal, replay, say_how_to_go_on};
 use listening::{listen, serve_status};
+use local::local_config;
+pub(crate) use local::{local_keys, start_local};
 use telling::{
     compare, finish_trace, is_terminal, open_file, say_comparison, say_summary, seconds,
     write_report,
@@ -188,21 +187,8 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         let trace = Trace::start(trace, names.clone());
         reactor.set_trace(trace.map_err(failure("cannot start the trace"))?);
     }
-    let mut config = HeadConfig::new(names);
-    config.is_traced = options.trace.is_some();
-    config.payload_bytes_max = options.payload_max_bytes;
-    config.is_journalled = options.journal.is_some();
-    config.ordered = !options.unordered;
-    config.give_up = options.give_up;
-    config.attempts_max = options.attempts_max;
-    config.retries = options.retries;
-    config.failures_max = options.failures_max;
-    config.ends_softly = options.ends_softly;
-    config.duplicates = options.duplicates;
-    config.hands_back = options.hands_back;
-    config.timeout = options.timeout;
-    config.seed = u64::from(std::process::id());
-    let mut role = Head::new(config, Compared::new(options.job.clone(), options.compare));
+    let job = Compared::new(options.job.clone(), options.compare);
+    let mut role = Head::new(head_config(options, names), job);
     reactor
         .watch_signals(signals)
         .map_err(failure("cannot watch for signals"))?;
@@ -218,7 +204,19 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     }
     let ran = reactor.run(&mut role);
     messages::show(String::new());
-    let mut exit = ran.map_err(failure("the event loop failed"))?;
+    let exit = ran.map_err(failure("the event loop failed"))?;
+    Ok(conclude(options, &role, &mut reactor, serial, report, exit))
+}
+
+/// Waits until all that was done is where it belongs, and says what became of the run.
+fn conclude(
+    options: &HeadOptions,
+    role: &Head<Compared<Job>>,
+    reactor: &mut Reactor,
+    serial: Option<Serial>,
+    report: Option<Replacement>,
+    mut exit: Exit,
+) -> Exit {
     let recorded = reactor.take_journal().map(Recorder::finish);
     if let Some(Recorded { result, .. }) = &recorded {
         exit = check_journal(result, exit);
@@ -231,9 +229,9 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         let count = recorded.map(|recorded| role.replayed() + recorded.count);
         say_how_to_go_on(path, count, exit);
     }
-    let comparison = serial.map(|serial| compare(&role, &serial));
+    let comparison = serial.map(|serial| compare(role, &serial));
     if let Some(comparison) = &comparison {
-        say_comparison(comparison, &role, options.quiet);
+        say_comparison(comparison, role, options.quiet);
         if !comparison.is_identical && exit == Exit::Done {
             exit = Exit::Failed;
         }
@@ -250,7 +248,25 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
     if let Some(trace) = reactor.take_trace() {
         exit = finish_trace(trace, exit);
     }
-    Ok(exit)
+    exit
+}
+
+fn head_config(options: &HeadOptions, names: Vec<String>) -> HeadConfig {
+    let mut config = HeadConfig::new(names);
+    config.is_traced = options.trace.is_some();
+    config.payload_bytes_max = options.payload_max_bytes;
+    config.is_journalled = options.journal.is_some();
+    config.ordered = !options.unordered;
+    config.give_up = options.give_up;
+    config.attempts_max = options.attempts_max;
+    config.retries = options.retries;
+    config.failures_max = options.failures_max;
+    config.ends_softly = options.ends_softly;
+    config.duplicates = options.duplicates;
+    config.hands_back = options.hands_back;
+    config.timeout = options.timeout;
+    config.seed = u64::from(std::process::id());
+    config
 }
 
 /// The key to workers elsewhere; those inside this process get one that nobody else has, so that
@@ -262,11 +278,6 @@ fn head_keys(options: &HeadOptions) -> Result<Option<Keys>, Failure> {
             remote_keys(workers, options.key_file.as_deref()).map_err(usage)
         }
     }
-}
-
-pub(crate) fn local_keys() -> io::Result<Option<Keys>> {
-    let key = channel::IS_AVAILABLE.then(keyfile::random).transpose()?;
-    Ok(key.map(Keys::from))
 }
 
 pub(crate) fn remote_keys(
@@ -281,96 +292,6 @@ pub(crate) fn remote_keys(
         );
     }
     Ok(keys)
-}
-
-/// The journal and how long a record may wait for its sync, if one is asked for.
-fn open_journal(options: &HeadOptions) -> Result<Option<(JournalFile, Duration)>, Failure> {
-    let Some(journal) = &options.journal else {
-        return Ok(None);
-    };
-    let order = match options.unordered {
-        false => "in input order",
-        true => "unordered",
-    };
-    let job = &options.job;
-    let description = format!("{}, {order}", job.describe());
-    let header = Header::new(job.kernel(), &job.setup(), &description);
-    let file = JournalFile::open(&journal.path, &header, journal.resumes)?;
-    Ok(Some((file, journal.sync_after)))
-}
-
-/// Takes what the journal holds as done, and goes on with it. If a signal or the end of the output
-/// comes first the journal stays as it is, and the role's first turn is its last.
-fn replay(
-    file: JournalFile,
-    sync_after: Duration,
-    role: &mut Head<Compared<Job>>,
-    reactor: &mut Reactor,
-) -> Result<(), Failure> {
-    let mut reader = file.reader().map_err(|error| file.misfit(error))?;
-    let mut records = 0;
-    while let Some(record) = reader.read().map_err(|error| file.misfit(error))? {
-        if let Record::Outcome(outcome) = record {
-            let misfit = |misfit| file.misfit(format!("does not fit: {misfit}"));
-            while !role.replay(&outcome).map_err(misfit)? {
-                if !feed(role, reactor)? {
-                    return Ok(());
-                }
-            }
-        }
-        records += 1;
-        let text = role.take_text(REPLAY_BYTES);
-        if text.is_some() || records % REPLAY_RECORDS == 0 {
-            let goes_on = reactor.write_through(&text.unwrap_or_default());
-            if !goes_on.map_err(failure("the event loop failed"))? {
-                return Ok(());
-            }
-        }
-    }
-    while !role.end_replay() {
-        if !feed(role, reactor)? {
-            return Ok(());
-        }
-    }
-    let end = reader.end();
-    reactor.set_journal(file.record(end, sync_after, reactor.mailbox())?);
-    Ok(())
-}
-
-/// Waits for a piece of the job's input before the run; false if that is over before it begins.
-fn feed(role: &mut Head<Compared<Job>>, reactor: &mut Reactor) -> Result<bool, Failure> {
-    let piece = reactor.read_through();
-    let piece = piece.map_err(failure("the event loop failed"))?;
-    if let Some(bytes) = &piece {
-        role.feed(bytes);
-    }
-    Ok(piece.is_some())
-}
-
-/// A journal that could not be written is the run's failure, also at its very end.
-fn check_journal(result: &io::Result<()>, exit: Exit) -> Exit {
-    match result {
-        // If that is why the run has ended, it has been said.
-        Err(error) if exit != Exit::Output => {
-            error!("cannot write the journal: {error}");
-            Exit::Output
-        }
-        _ => exit,
-    }
-}
-
-/// After a run that has not come to its end. Without a number the journal was not read to its end.
-fn say_how_to_go_on(path: &Path, outcomes: Option<u64>, exit: Exit) {
-    let path = path.display();
-    let how = match exit {
-        // The failures are in it, too.
-        Exit::Failed => "--resume and a larger --max-failures go on from there",
-        _ => "the same command with --resume goes on from there",
-    };
-    match outcomes {
-        Some(count) => warn!("{count} outcomes are in {path}: {how}"),
-        None => warn!("{path} is as it was: {how}"),
-    }
 }
 
 /// Results that take the journal's place would destroy it, by whatever name they do.
@@ -476,63 +397,6 @@ fn workers(
         port: address.port,
     });
     Ok((names, targets.collect()))
-}
-
-fn local_config(options: &HeadOptions, kernels: &Kernels) -> WorkerConfig {
-    let mut config = WorkerConfig::new(1, kernels.clone());
-    config.payload_bytes_max = options.payload_max_bytes;
-    config
-}
-
-/// Starts a worker inside this process, on a real socket of its own. A byte from `stop` ends it.
-pub(crate) fn start_local(
-    config: WorkerConfig,
-    keys: Option<Keys>,
-    stop: Option<UnixStream>,
-) -> io::Result<SocketAddr> {
-    let any = (Ipv4Addr::LOCALHOST, 0).into();
-    let (reactor, address) = local_reactor(any, &config, keys.as_ref(), stop.as_ref())?;
-    let work = move || {
-        if let Err(error) = serve_locally(reactor, address, config, keys.as_ref(), stop.as_ref()) {
-            // The head notices that the worker is silent, as with any other.
-            error!("a local worker stopped: {error}");
-        }
-    };
-    thread::Builder::new().name("worker".into()).spawn(work)?;
-    Ok(address)
-}
-
-fn local_reactor(
-    at: SocketAddr,
-    config: &WorkerConfig,
-    keys: Option<&Keys>,
-    stop: Option<&UnixStream>,
-) -> io::Result<(Reactor, SocketAddr)> {
-    let mut reactor = new_reactor(Side::Worker, config.payload_bytes_max, keys)?;
-    let address = reactor.listen(at)?;
-    reactor.start_pool(config.slots)?;
-    if let Some(stop) = stop {
-        reactor.watch_signals(stop.try_clone()?)?;
-    }
-    Ok((reactor, address))
-}
-
-/// Runs a local worker, and another one at the same address whenever it ends for want of slots: this
-/// program is its supervisor. The threads that do not return stay behind.
-fn serve_locally(
-    mut reactor: Reactor,
-    address: SocketAddr,
-    mut config: WorkerConfig,
-    keys: Option<&Keys>,
-    stop: Option<&UnixStream>,
-) -> io::Result<()> {
-    loop {
-        config.incarnation = incarnation();
-        if reactor.run(&mut Worker::new(config.clone()))? != Exit::Failed {
-            return Ok(());
-        }
-        (reactor, _) = local_reactor(address, &config, keys, stop)?;
-    }
 }
 
 pub(crate) fn new_reactor(
