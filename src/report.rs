@@ -191,9 +191,10 @@ pub fn summary(overview: &Overview<'_>) -> Vec<String> {
             Some(worker) => format!("task {} on worker {worker}", failure.task),
             None => format!("task {}", failure.task),
         };
-        let reason = printable(failure.reason);
-        lines.push(format!("{} failed: {reason}", count(failure.count, "task")));
-        lines.push(format!("  the first is {of}"));
+        let (tasks, reason) = (count(failure.count, "task"), printable(failure.reason));
+        lines.push(format!(
+            "{tasks} failed for this reason, first {of}: `{reason}`"
+        ));
         lines.push(format!("  {}", next_step(failure)));
     }
     if overview.failures_other > 0 {
@@ -369,8 +370,7 @@ mod tests {
             "  worker  state       slots  busy returned   late      sent  received",
             "  a:1     up              3   95%        0      0   1.5 KiB      96 B",
             "  b:2     unreachable     0   95%        0      0   1.5 KiB      96 B",
-            "4 tasks failed: n is \"odd\"\\u{1b}",
-            "  the first is task 17 on worker a:1",
+            "4 tasks failed for this reason, first task 17 on worker a:1: `n is \"odd\"\\u{1b}`",
             "  that is the task's own answer: mend its input, or the kernel",
         ];
         assert_eq!(summary(&run), expected);
