@@ -174,11 +174,16 @@ impl CommandLine {
     pub fn argv(&self, line: &[u8]) -> Result<Vec<Vec<u8>>, Unfit> {
         let mut argv = self.words.clone();
         if self.mode == Mode::PerTask {
-            let mut is_used = false;
+            let (mut is_used, mut total) = (false, 0);
             for word in &mut argv[1..] {
                 if let Some(replaced) = replace(word, line) {
                     *word = replaced;
                     is_used = true;
+                }
+                total += word.len();
+                if total > ARGUMENTS_BYTES_MAX {
+                    // It is refused for that; the other words are not put together.
+                    break;
                 }
             }
             if !is_used {

@@ -42,6 +42,8 @@ pub const LOOK_MAX: Duration = Duration::from_secs(1);
 pub const PROGRAM_GRACE: Duration = Duration::from_millis(100);
 /// A guard must have killed its group within this.
 pub const GUARD_TIMEOUT: Duration = Duration::from_millis(100);
+/// A worker that ends waits for so long until what its programs left is cleared up.
+pub const CLEARING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Tasks one session may hold at a worker.
 pub const CREDIT_TASKS: u32 = 4096;

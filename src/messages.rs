@@ -46,7 +46,12 @@ pub fn start(program: &'static str, level: LevelFilter) {
         return; // It was started already.
     }
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    builder.filter_level(level);
+    if program == "head" && std::env::var_os("RUST_LOG").is_none() {
+        // What workers inside a head say of it is not news there; it says what becomes of them.
+        builder.filter_module("teamster::worker", LevelFilter::Error.min(level));
+    }
+    builder.parse_default_env();
     builder.target(env_logger::Target::Pipe(Box::new(Sink)));
     // Peers have their words in many of them.
     let text = |record: &log::Record<'_>| printable(record.args().to_string().as_bytes());

@@ -29,6 +29,7 @@ use crate::command::{CommandLine, Mode};
 use crate::kernel::{Kernel, KernelError, Stop};
 
 mod allowed;
+mod clearing;
 mod excerpt;
 mod folder;
 mod guard;
@@ -38,6 +39,7 @@ mod runner;
 mod tests;
 
 pub use allowed::Programs;
+use clearing::Clearing;
 use runner::{Runner, go_on};
 
 /// What makes the kernel: for commands that `programs` allows, with reports of at most so many bytes.
@@ -45,6 +47,7 @@ pub fn opener(
     programs: Programs,
     report_bytes_max: usize,
 ) -> impl Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync + 'static {
+    let clearing = Arc::new(Clearing::default());
     move |setup| {
         let command = CommandLine::decode(setup)?;
         let path = programs.find(&command.words()[0])?.to_owned();
@@ -57,6 +60,7 @@ pub fn opener(
                 report_bytes_max,
             },
             idle: Mutex::default(),
+            clearing: Arc::clone(&clearing),
         }))
     }
 }
@@ -92,6 +96,7 @@ struct Map {
     job: Job,
     /// As many as there have been attempts at a time.
     idle: Mutex<Vec<Runner>>,
+    clearing: Arc<Clearing>,
 }
 
 impl Map {
@@ -122,9 +127,10 @@ impl Kernel for Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        let mut idle = self.idle();
+        let mut idle = std::mem::take(&mut *self.idle());
         // All at once, before each is waited for.
         idle.iter_mut().for_each(Runner::close);
+        self.clearing.drop_later(idle);
     }
 }
 

@@ -171,7 +171,9 @@ pub fn summary(overview: &Overview<'_>) -> Vec<String> {
         count(tasks.done, "task"),
         tasks.failed
     );
-    let undone = tasks.ready + tasks.in_flight + tasks.doubted;
+    let begun = tasks.ready + tasks.in_flight + tasks.doubted;
+    let others = |total: u64| total.saturating_sub(tasks.done + tasks.failed);
+    let undone = tasks.total.map_or(begun, others).max(begun);
     if undone > 0 {
         totals += &format!(", {undone} undone");
     }
@@ -366,7 +368,7 @@ mod tests {
         let mut run = overview();
         run.workers[1].name = "b:2";
         let expected = [
-            "300 tasks done, 4 failed, 7 undone in 6.30 s, 48.2/s, 3 slots 95% busy",
+            "300 tasks done, 4 failed, 696 undone in 6.30 s, 48.2/s, 3 slots 95% busy",
             "  worker  state       slots  busy returned   late      sent  received",
             "  a:1     up              3   95%        0      0   1.5 KiB      96 B",
             "  b:2     unreachable     0   95%        0      0   1.5 KiB      96 B",

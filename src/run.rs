@@ -294,19 +294,34 @@ pub(crate) fn remote_keys(
     Ok(keys)
 }
 
-/// Results that take the journal's place would destroy it, by whatever name they do.
+/// Of two things in one file one would destroy the other, by whatever names they do.
 fn check_files(options: &HeadOptions) -> Result<(), Failure> {
-    let (Some(output), Some(journal)) = (&options.output, &options.journal) else {
-        return Ok(());
-    };
+    let journal = options.journal.as_ref().map(|journal| &journal.path);
+    let files = [
+        ("output", options.output.as_ref()),
+        ("journal", journal),
+        ("joblog", options.joblog.as_ref()),
+        ("report", options.report.as_ref()),
+        ("trace", options.trace.as_ref()),
+    ];
+    let files = files
+        .into_iter()
+        .filter_map(|(flag, path)| Some((flag, path?)));
+    // What is no file, as /dev/null, may be all of them.
+    let is_special = |path: &Path| fs::metadata(path).is_ok_and(|there| !there.is_file());
+    let files: Vec<_> = files.filter(|(_, path)| !is_special(path)).collect();
     let id = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    if id(output).is_none() || id(output) != id(&journal.path) {
-        return Ok(());
+    let is_same = |a: &Path, b: &Path| a == b || (id(a).is_some() && id(a) == id(b));
+    for (index, (flag, path)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..index]
+            .iter()
+            .find(|(_, other)| is_same(other, path))
+        {
+            let path = path.display();
+            return Err(usage(format!("--{other} and --{flag} are both {path}")));
+        }
     }
-    Err(Failure {
-        exit: Exit::Usage,
-        reason: format!("--output {} is the file of --journal", output.display()),
-    })
+    Ok(())
 }
 
 fn open_output(options: &HeadOptions, reactor: &Reactor) -> Result<Output, Failure> {

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use log::{debug, error, info, warn};
 
 use crate::conns::Conns;
+use crate::format::printable;
 use crate::frame::{Frame, Kind, Refusal, Status};
 use crate::kernel::Kernels;
 use crate::limiter::RateLimiter;
@@ -187,6 +188,7 @@ impl Worker {
                     release,
                 },
             ) => {
+                let release = printable(release.as_bytes());
                 debug!("head {} runs release {release}", session.peer);
                 self.greeted(conn, payload_max, now, out)
             }

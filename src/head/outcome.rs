@@ -11,6 +11,7 @@ use log::warn;
 
 use super::link::{Link, State};
 use super::{Head, Timer};
+use crate::format::printable;
 use crate::frame::{Frame, Status};
 use crate::kernel::Workload;
 use crate::limits::{DOUBT_TIMEOUT, FAST_FAILURE};
@@ -83,7 +84,7 @@ impl<W: Workload> Head<W> {
                 if !session.is_draining && !scheduler.is_unwanted(index, attempt) {
                     link.trust.could_not_run();
                     self.has_strikes = true;
-                    let reason = String::from_utf8_lossy(output);
+                    let reason = printable(output);
                     link.say_returned(attempt, &reason);
                 }
                 scheduler.put_back(index, attempt)

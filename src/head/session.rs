@@ -10,6 +10,7 @@ use log::{Level, error, info, log, warn};
 
 use super::link::{Session, State};
 use super::{Head, Timer};
+use crate::format::printable;
 use crate::frame::{Frame, FrameError, Kind, Refusal};
 use crate::kernel::Workload;
 use crate::limits::{BREACHES_MAX, GREETING_TIMEOUT, LOST_AFTER};
@@ -53,7 +54,7 @@ impl<W: Workload> Head<W> {
                 self.welcome(index, *frame, now, out);
             }
             (State::Greeting { .. } | State::Up(_), Frame::Refuse { refusal, reason }) => {
-                let reason = format!("it refused: {reason}");
+                let reason = format!("it refused: {}", printable(reason.as_bytes()));
                 out.close(conn);
                 match refusal {
                     Refusal::Job => self.bar(index, &reason, now, out),
@@ -126,8 +127,9 @@ impl<W: Workload> Head<W> {
             return self.bar(index, &reason, now, out);
         }
         info!(
-            "worker {} is up: {slots} slots, release {release}",
-            link.name
+            "worker {} is up: {slots} slots, release {}",
+            link.name,
+            printable(release.as_bytes())
         );
         // A process that lived on through the loss of its connection was not killed by a task.
         match link.incarnation.replace(incarnation) == Some(incarnation) {

@@ -54,7 +54,10 @@ impl Replacement {
         temporary.push(name);
         temporary.push(format!(".{}.tmp", std::process::id()));
         let temporary = target.with_file_name(temporary);
-        let file = File::create(&temporary)?;
+        // Nobody is to foresee the name and put a link there; what an earlier process of this number
+        // has left is no use.
+        let _ = fs::remove_file(&temporary);
+        let file = File::create_new(&temporary)?;
         if let Some(permissions) = permissions {
             // Some file systems have none.
             let _ = file.set_permissions(permissions);

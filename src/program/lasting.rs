@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::process::Stdio;
+use std::time::Instant;
 
 use mio::Interest;
 use mio::unix::pipe::Sender;
@@ -16,7 +17,7 @@ use super::runner::{Heard, Process, Runner, STDIN, go_on, look, pauses, read};
 use super::{Job, host};
 use crate::command::{Ended, Mode};
 use crate::kernel::{KernelError, Stop};
-use crate::limits::{LAST_WORDS_BYTES, PROGRAM_GRACE};
+use crate::limits::{LAST_WORDS_BYTES, LOOK_MAX, PROGRAM_GRACE};
 
 /// A process and the end of its input.
 pub(super) struct Lasting {
@@ -81,11 +82,10 @@ impl Runner {
         if let Some(mut lasting) = self.lasting.take() {
             match read(&mut lasting.process.stdout, &mut self.piece) {
                 Heard::Nothing if self.is_guarded() => return Ok(lasting),
-                // It has ended while nothing was asked of it: no task is to blame.
-                Heard::Nothing | Heard::End => self.kill(&mut lasting.process.child),
-                Heard::Bytes(_) => {
+                // It has ended while nothing was asked of it, or says what nobody asked for: no task
+                // that has yet to be asked is to blame, and what came before has its answer.
+                Heard::Nothing | Heard::End | Heard::Bytes(_) => {
                     self.kill(&mut lasting.process.child);
-                    return Err(out_of_step(job));
                 }
             }
         }
@@ -117,7 +117,7 @@ impl Runner {
             _ => [line, b"\n"].concat(),
         };
         let mut unsent = &question[..];
-        let mut pauses = pauses();
+        let (mut pauses, mut looked_at) = (pauses(), Instant::now());
         self.stdout.clear();
         loop {
             go_on(stop)?;
@@ -131,8 +131,12 @@ impl Runner {
                 return Err(self.ended_early(lasting, job));
             }
             let is_silent = !is_told && !is_heard && self.wait(pauses.next())?;
-            // What it has left behind may hold its output open.
-            if is_silent && look(&mut lasting.process.child)?.is_some() {
+            // What it has left behind may hold its output open, or write for ever.
+            if !is_silent && looked_at.elapsed() < LOOK_MAX {
+                continue;
+            }
+            looked_at = Instant::now();
+            if look(&mut lasting.process.child)?.is_some() {
                 return Err(self.ended_early(lasting, job));
             }
         }

@@ -18,7 +18,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::pipe::Receiver;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -205,17 +205,20 @@ impl Runner {
         job: &Job,
         stop: &Stop,
     ) -> Result<ExitStatus, KernelError> {
-        let mut pauses = pauses();
+        let (mut pauses, mut looked_at) = (pauses(), Instant::now());
         loop {
             go_on(stop)?;
-            if self.hear(process, job)? {
-                continue;
-            }
+            let is_heard = self.hear(process, job)?;
             if process.is_closed() {
                 break;
             }
-            let is_silent = self.wait(pauses.next())?;
-            if is_silent && let Some(status) = look(&mut process.child)? {
+            let is_silent = !is_heard && self.wait(pauses.next())?;
+            // What it has left behind may write for ever.
+            if !is_silent && looked_at.elapsed() < LOOK_MAX {
+                continue;
+            }
+            looked_at = Instant::now();
+            if let Some(status) = look(&mut process.child)? {
                 self.clear_up(process, job)?;
                 return Ok(status);
             }

@@ -173,8 +173,10 @@ impl Reactor {
     /// # Errors
     /// If the system gives no randomness.
     pub fn set_keys(&mut self, keys: Keys) -> io::Result<()> {
+        // This one waits until the system has enough; the other never does, whatever the kernel.
+        File::open("/dev/random")?.read_exact(&mut [0])?;
         // Opened once: no descriptor may be left when a connection needs some.
-        self.keys = Some((keys, File::open("/dev/random")?));
+        self.keys = Some((keys, File::open("/dev/urandom")?));
         self.plain_buffer = vec![0; PLAIN_BYTES_MAX].into();
         Ok(())
     }

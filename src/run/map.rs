@@ -17,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::error;
 
 use super::{Failure, failure, usage};
+use crate::channel;
 use crate::command;
 use crate::input::Input;
 use crate::kernel::{Kernels, Next, Workload};
@@ -63,6 +64,13 @@ pub(super) fn local_kernels(options: &HeadOptions, kernels: Kernels) -> Result<K
     let (Job::Map(map), Cluster::Local(_)) = (&options.job, &options.cluster) else {
         return Ok(kernels);
     };
+    if !channel::IS_AVAILABLE {
+        return Err(usage(
+            "this build has no encryption, so that every user of this machine could have the \
+             program run; build it with the feature noise, or use --workers"
+                .into(),
+        ));
+    }
     let path = find(&map.command().words()[0]).map_err(usage)?;
     let programs = Programs::at_home(&path).map_err(usage)?;
     let open = program::opener(programs, options.payload_max_bytes);

@@ -11,7 +11,14 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 [ $# -gt 0 ] || set -- "$root"/tests/sim/mutants/*.patch
 
-# One target directory for all: only this crate is built anew, and without the slow link.
+# Two lanes: building uses all cores, simulating one.
+if [ -z "${MUTANT_LANE:-}" ]; then
+    export MUTANT_LANE=1
+    printf '%s\0' "$@" | xargs -0 -P2 -n $((($# + 1) / 2)) "$0"
+    exit
+fi
+
+# One target directory per lane: only this crate is built anew, and without the slow link.
 export CARGO_TARGET_DIR="$work/target"
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 export CARGO_PROFILE_RELEASE_INCREMENTAL=true

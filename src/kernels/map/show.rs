@@ -6,6 +6,7 @@
 //! Invariant: what is said of one task cannot be taken for another's, and steers no terminal.
 
 use crate::kernel::Delivery;
+use crate::limits::STDERR_BYTES_MAX;
 
 /// Words as a shell would read them back, with spaces between.
 pub fn quoted(words: &[Vec<u8>]) -> Vec<u8> {
@@ -34,6 +35,8 @@ pub fn quoted(words: &[Vec<u8>]) -> Vec<u8> {
 /// What a program wrote to standard error, each line with whose it is in front.
 pub(super) fn prefixed(delivery: &Delivery<'_>, stderr: &[u8]) -> Vec<u8> {
     let Delivery { task, worker, .. } = delivery;
+    // An honest worker has cut it, and says so in a line between the halves.
+    let stderr = &stderr[..stderr.len().min(2 * STDERR_BYTES_MAX)];
     let mut out = String::new();
     for line in stderr.split_inclusive(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
