@@ -31,12 +31,17 @@ pub const RESTART_US_MAX: u64 = 2_000_000;
 
 /// Kinds that seldom meet an attempt in flight, or few runs have, strike the more often: once more for
 /// each time that they stand here.
-const RARE: [Kind; 8] = [
+const RARE: [Kind; 13] = [
     Kind::Mute,
+    Kind::MuteHead,
     Kind::HalfOpen,
+    Kind::HalfOpen,
+    Kind::Cut,
     Kind::NoGreeting,
     Kind::NoGreeting,
     Kind::NoGreeting,
+    Kind::NoGreeting,
+    Kind::Refused,
     Kind::Refused,
     Kind::Stall,
     Kind::HeadCrash,
@@ -291,7 +296,7 @@ fn draw_kinds(rng: &mut SplitMix64, is_journalled: bool, is_keyed: bool) -> Vec<
     };
     kinds.retain(|kind| is_journalled || *kind != Kind::HeadCrash);
     if is_keyed && rng.chance(60) {
-        kinds.extend([Kind::Garble; 3]);
+        kinds.push(Kind::Garble);
     }
     let rare = RARE.into_iter().filter(|kind| kinds.contains(kind));
     kinds.extend(rare.collect::<Vec<_>>());
