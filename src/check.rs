@@ -1,8 +1,8 @@
 //! Whether workers can be used, and how well: `head check`.
 //!
 //! What it is: a role that dials every worker once, greets it, names it a job, asks for signs of life
-//! and has it do empty tasks for a moment. What it is not: a run: nothing is tried twice, and no result
-//! is kept.
+//! and has it do empty tasks for a moment. What it is not: a run: nothing is tried twice, and no
+//! result is kept.
 //!
 //! Invariant: every worker ends with one [`Finding`] or one defect, all of them within
 //! `CHECK_ANSWER_TIMEOUT` and `CHECK_TASK_TIMEOUT`.
@@ -319,6 +319,7 @@ impl<W: Workload> Check<W> {
             } = &mut subject.stage
                 && subject.unsent_bytes < OUTBOX_BYTES_LITTLE
             {
+                // One that finds no credit is dropped: there are others.
                 self.input.clear();
                 let next = self.workload.next(&mut self.input);
                 let held_bytes = *in_flight as usize * self.input.len();

@@ -1,7 +1,7 @@
 //! One worker that is checked.
 //!
-//! What it is: how far it has got, what it said and did, and what its silence or its end means in words.
-//! What it is not: what moves it on.
+//! What it is: how far it has got, what it said and did, and what its silence or its end means in
+//! words. What it is not: what moves it on.
 //!
 //! Invariant: a defect says what is wrong and what to do about it.
 
