@@ -124,6 +124,8 @@ pub mod alone;
 pub mod buffer;
 #[doc(hidden)]
 pub mod channel;
+#[doc(hidden)]
+pub mod check;
 mod cluster;
 #[doc(hidden)]
 pub mod command;

@@ -181,6 +181,14 @@ pub const STRANGER_LINES_MAX: u32 = 20;
 /// ... and then one per so long, the one that says how many were left out included. That is less than
 /// 1 MiB a day, whoever scans the port.
 pub const STRANGER_LINES_INTERVAL: Duration = Duration::from_secs(10);
+/// `head check`: a worker must be reached, have greeted and answered its pings within this ...
+pub const CHECK_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// ... so many of them ...
+pub const CHECK_PINGS: usize = 9;
+/// ... and then does empty tasks for this long, counted from its first outcome ...
+pub const CHECK_MEASURE_TIME: Duration = Duration::from_millis(200);
+/// ... and is let go of after this, whatever it still holds.
+pub const CHECK_TASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// So long after the start no worker that was not heard from yet keeps the others from getting tasks
 /// ahead.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_millis(200);

@@ -256,8 +256,8 @@ pub trait Sink {
 pub enum Exit {
     /// Every task done.
     Done,
-    /// Head: some task failed for good, or results differ from the serial run. Worker: no slot is
-    /// left.
+    /// Head: some task failed for good, results differ from the serial run, or of the workers that
+    /// were checked some cannot be used. Worker: no slot is left.
     Failed,
     /// Bad usage, or a key that cannot be used.
     Usage,

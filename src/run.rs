@@ -5,6 +5,7 @@
 //!
 //! Invariant: each function returns the process' exit code and leaves nothing half-written.
 
+mod check;
 mod journal;
 mod listening;
 mod local;
@@ -62,6 +63,7 @@ pub fn head(options: &HeadOptions) -> u8 {
 pub fn lead(options: &HeadOptions, kernels: Kernels) -> u8 {
     messages::start("head", level(options.quiet, LevelFilter::Warn));
     finish(match &options.job {
+        _ if options.is_check => check::check(options),
         Job::Map(job) if options.dry_run => map::dry_run(job, options.output.as_deref()),
         _ => run_head(options, kernels),
     })

@@ -33,6 +33,7 @@ const RANKS: &[&[&str]] = &[
     ],
     &[
         "head",
+        "check",
         "worker",
         "kernels",
         "serial",
@@ -80,6 +81,7 @@ const PURE: &[&str] = &[
     "lines",
     "parcel",
     "head",
+    "check",
     "worker",
     "fuzzing",
 ];
@@ -131,11 +133,11 @@ fn imports_go_downward() {
 fn roles_and_rim_never_meet() {
     for (module, path, source) in sources() {
         let others: &[&str] = match &module[..] {
-            "head" | "worker" | "scheduler" | "lanes" | "journal" => &[
+            "head" | "check" | "worker" | "scheduler" | "lanes" | "journal" => &[
                 "reactor", "pool", "mailbox", "input", "output", "recorder", "trace",
             ],
             "reactor" | "pool" | "mailbox" | "input" | "output" | "recorder" => {
-                &["head", "worker", "scheduler"]
+                &["head", "check", "worker", "scheduler"]
             }
             _ => &[],
         };

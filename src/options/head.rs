@@ -20,10 +20,13 @@ use super::{Early, THREADS_MAX, job};
 use crate::command;
 use crate::format::{Format, Rows};
 use crate::kernels::Job;
+use crate::kernels::square::{COUNT_MAX, Squares};
 use crate::limits::{ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, SYNC_DEFAULT};
 use crate::progress::When;
 use crate::time::Duration;
 
+/// The word in a job's place that has workers checked.
+pub(super) const CHECK: &str = "check";
 const LOCAL_DEFAULT: u64 = 2;
 /// More losses than this say nothing new of a task.
 const ATTEMPTS_MAX: u64 = 1000;
@@ -61,6 +64,9 @@ pub struct HeadOptions {
     pub key_file: Option<PathBuf>,
     /// What; it knows how its results are written.
     pub job: Job,
+    /// Whether to check the workers instead, which then are remote; the job is what they are asked
+    /// to do meanwhile.
+    pub is_check: bool,
     /// Whether to run it serially first.
     pub compare: bool,
     /// How long to go on without any usable worker; above zero.
@@ -133,7 +139,9 @@ impl HeadOptions {
         }
         match keygen(&program, &matches).map_err(|reason| program.usage(&reason))? {
             Some(path) => Err(Early::Keygen(path)),
-            None => understand(&matches, command).map_err(|reason| program.usage(&reason)),
+            None => understand_check(&program, &matches)
+                .and_then(|()| understand(&matches, command))
+                .map_err(|reason| program.usage(&reason)),
         }
     }
 }
@@ -149,17 +157,49 @@ fn keygen(program: &Program, matches: &Matches) -> Result<Option<PathBuf>, Strin
     }
 }
 
+/// Says what means nothing to `head check`, if that is wanted.
+fn understand_check(program: &Program, matches: &Matches) -> Result<(), String> {
+    if !is_check(matches) {
+        return Ok(());
+    }
+    let mut others = (program.flags()).filter(|flag| !["workers", "key-file"].contains(&flag.long));
+    if let Some(flag) = others.find(|flag| matches.opt_present(flag.long)) {
+        let long = flag.long;
+        return Err(format!(
+            "--{long} means nothing to check, which takes --workers and --key-file"
+        ));
+    }
+    match matches.free.get(1) {
+        Some(extra) => Err(format!(
+            "check takes no arguments, and there is {extra:?}; which workers is --workers"
+        )),
+        None if !matches.opt_present("workers") => {
+            Err("check needs to know which: --workers HOST[:PORT],...".into())
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_check(matches: &Matches) -> bool {
+    matches.free.first().is_some_and(|job| job == CHECK)
+}
+
 fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadOptions, String> {
     let rows = Rows {
         format: format(matches)?,
         details: matches.opt_present("details"),
     };
-    let job = job::parse(matches, command, rows)?;
+    let is_check = is_check(matches);
+    let job = match is_check {
+        true => Job::Square(Squares::new(COUNT_MAX, 0, rows)),
+        false => job::parse(matches, command, rows)?,
+    };
     let (failures_max, ends_softly) = failures(matches)?;
     let hands_back = !matches.opt_present("no-duplicates");
     Ok(HeadOptions {
         cluster: cluster(matches)?,
         key_file: key_file_to_workers(matches)?,
+        is_check,
         compare: matches.opt_present("compare") || matches.free.is_empty(),
         give_up: match matches.opt_str("give-up") {
             Some(typed) => seconds("--give-up", &typed)?,

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use getopts::Matches;
 
 use super::cli::{Flag, did_you_mean, whole};
+use super::head::CHECK;
 use crate::command;
 use crate::format::Rows;
 use crate::kernels::bmp::SIDE_MAX;
@@ -66,7 +67,7 @@ pub(super) fn parse(
     };
     if !JOBS.iter().any(|&(job, _)| job == name) {
         let names = JOBS.map(|(job, _)| job);
-        let hint = did_you_mean("", name, names.into_iter());
+        let hint = did_you_mean("", name, names.into_iter().chain([CHECK]));
         let names = names.join(", ");
         return Err(format!("unknown job {name:?}; jobs are {names}{hint}"));
     }
@@ -279,6 +280,7 @@ mod tests {
             error("prime 1 2"),
             format!("unknown job \"prime\"; {unknown}; did you mean primes?")
         );
+        assert!(error("chek -w a").ends_with("; did you mean check?"));
         for name in ["parallel", "10.0.0.11:5000"] {
             assert_eq!(error(name), format!("unknown job {name:?}; {unknown}"));
         }

@@ -66,8 +66,11 @@ Jobs:
   square           n*n for n = 0, 1, 2, ... after simulated work (the default)
   primes FROM TO   how many primes in FROM..=TO; TO at most {}
   mandelbrot       a picture of the Mandelbrot set, as BMP
-  map -- COMMAND   COMMAND for each line of standard input; see head map --help",
-            grouped(TO_MAX)
+  map -- COMMAND   COMMAND for each line of standard input; see head map --help
+  check            none: which --workers can be used, how fast they answer, and
+                   what is wrong with the others; exit code {} if some cannot",
+            grouped(TO_MAX),
+            Exit::Failed.code()
         ),
         groups,
         hidden: map,
@@ -218,11 +221,9 @@ fn after() -> String {
     format!(
         "\
 Examples:
-  head
   head -w 10.0.0.11,10.0.0.12:5000 square --count 100 --work-ms 50
   head primes 1 1_000_000_000 --local 4
   head square --format json --details -o squares.json
-  head mandelbrot --size 3840x2160 -o mandelbrot.bmp
 
 Exit codes: {} every task done, {} a task failed for good or results differ from
 serial, {} bad usage or key, {} no worker could be used, {} the journal does not

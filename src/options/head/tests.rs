@@ -8,7 +8,6 @@
 use super::super::cli::tests::{assert_fits_a_screen, split};
 use super::*;
 use crate::kernels::primes::Primes;
-use crate::kernels::square::Squares;
 
 /// What a command line means.
 pub fn ok(line: &str) -> HeadOptions {
@@ -34,6 +33,7 @@ fn nothing_typed_is_the_demonstration() {
         cluster: Cluster::Local(2),
         key_file: None,
         job: Job::Square(Squares::new(10, 1000, Rows::default())),
+        is_check: false,
         compare: true,
         give_up: Duration::from_secs(60),
         attempts_max: 3,
@@ -285,5 +285,25 @@ fn help_fits_and_tells_the_limits() {
     assert_fits_a_screen(&help);
     for part in ["65_536 tasks", "16 MiB ahead", "64 MiB at most", "141 the"] {
         assert!(help.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn a_check_takes_workers_and_their_key() {
+    let options = ok("check -w a,b --key-file k");
+    assert!(options.is_check);
+    assert_eq!(options.key_file, Some("k".into()));
+    for (line, reason) in [
+        ("check", "check needs to know which: --workers"),
+        (
+            "check a:1",
+            "check takes no arguments, and there is \"a:1\"",
+        ),
+        ("check -w a --local 2", "--local means nothing to check"),
+        ("check -w a --count 5", "--count means nothing to check"),
+        ("check -w a -c", "--compare means nothing to check"),
+        ("check -w a,,b", "--workers: part 2"),
+    ] {
+        assert!(error(line).starts_with(reason), "{line}: {}", error(line));
     }
 }
