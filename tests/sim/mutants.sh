@@ -21,7 +21,7 @@ fi
 # One target directory per lane: only this crate is built anew, and without the slow link.
 export CARGO_TARGET_DIR="$work/target"
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
-export CARGO_PROFILE_RELEASE_INCREMENTAL=true
+export CARGO_INCREMENTAL=1
 
 survivors=0
 lose() {
