@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::command::{Ended, Report};
 use crate::kernel::Kernels;
+use crate::limits::PROGRAM_GRACE;
 
 const REPORT_MAX: usize = 1 << 20;
 
@@ -243,6 +244,10 @@ fn what_is_left_behind_ends_with_its_program() {
     assert_eq!(run(&*kernel, &marker).unwrap().stdout, b"hi\n");
     assert!(begin.elapsed() < Duration::from_secs(10));
     assert!(is_gone(&marker));
+    // Also one that goes on writing.
+    let kernel = script("(while :; do echo $1; sleep 0.1; done >&2) & echo hi");
+    assert_eq!(run(&*kernel, &marker).unwrap().stdout, b"hi\n");
+    assert!(is_gone(&marker));
     // One that holds no pipe ends with the session.
     let kernel = script("sleep $1 >/dev/null 2>&1 & sleep 0.1; echo hi");
     assert_eq!(run(&*kernel, &marker).unwrap().stdout, b"hi\n");
@@ -391,6 +396,27 @@ fn one_that_lives_on_is_stopped_and_replaced() {
     assert_eq!(run(&*kernel, "a").unwrap().stdout, b"a");
     drop(kernel);
     assert!(is_gone(&marker));
+}
+
+#[test]
+fn the_end_of_a_session_waits_for_nothing_while_the_worker_goes_on() {
+    let programs = Programs::allow(&["/bin/sh".into()]).unwrap();
+    let words = ["/bin/sh", "-c", "read x; echo $x; sleep 1000"].map(|word| word.into());
+    let setup = CommandLine::new(Mode::Lines, words.into())
+        .unwrap()
+        .encode();
+    let kernels = Kernels::new().with("map", opener(programs, REPORT_MAX));
+    let kernel = kernels.open("map", &setup).unwrap();
+    thread::scope(|scope| {
+        let running = [(); 4].map(|()| scope.spawn(|| run(&*kernel, "x").unwrap()));
+        running.map(|running| running.join().unwrap());
+    });
+    let clearing = Instant::now();
+    drop(kernel);
+    let ended = clearing.elapsed();
+    drop(kernels);
+    // The programs ignore the end of their input, and each has its grace before it is killed.
+    assert!(clearing.elapsed() >= PROGRAM_GRACE && ended < clearing.elapsed() / 2);
 }
 
 #[test]

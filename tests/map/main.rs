@@ -231,6 +231,12 @@ fn a_journal_goes_on_with_the_same_lines_and_refuses_others() {
         input,
         "its failure is in the journal, with its output"
     );
+    // Two things in one file would destroy one another.
+    for both in ["--joblog", "--report", "--trace", "--output"] {
+        run(&format!("{options} {both} {journal}"), &command, b"")
+            .expect(2)
+            .says("are both");
+    }
     let again = run(&options, &command, input.as_bytes()).expect(1);
     assert_eq!(again.text(), input);
     let runs = fs::read_to_string(&ran).unwrap();
