@@ -409,7 +409,9 @@ fn the_end_of_a_session_waits_for_nothing_while_the_worker_goes_on() {
     let kernel = kernels.open("map", &setup).unwrap();
     thread::scope(|scope| {
         let running = [(); 4].map(|()| scope.spawn(|| run(&*kernel, "x").unwrap()));
-        running.map(|running| running.join().unwrap());
+        for running in running {
+            running.join().unwrap();
+        }
     });
     let clearing = Instant::now();
     drop(kernel);
