@@ -164,8 +164,19 @@ fn write_new(path: &Path) -> io::Result<()> {
 /// If the system has no randomness.
 pub fn random() -> io::Result<Key> {
     let mut bytes = [0; KEY_BYTES];
-    File::open("/dev/random")?.read_exact(&mut bytes)?;
+    randomness()?.read_exact(&mut bytes)?;
     Ok(Key::new(bytes))
+}
+
+/// Where random bytes come from without a wait, once the system has been seeded.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn randomness() -> io::Result<File> {
+    // Before Linux 5.6 this one waits whenever others have drained it, so it is asked for one byte
+    // only, and the other, which never waits, for the rest.
+    File::open("/dev/random")?.read_exact(&mut [0])?;
+    File::open("/dev/urandom")
 }
 
 #[cfg(test)]

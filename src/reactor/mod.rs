@@ -33,6 +33,7 @@ use crate::channel::{Channel, PLAIN_BYTES_MAX};
 use crate::frame::Side;
 use crate::input::Input;
 use crate::key::Keys;
+use crate::keyfile;
 use crate::limits::{
     DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STALL_TIMEOUT,
     STOPPED_AFTER,
@@ -173,10 +174,8 @@ impl Reactor {
     /// # Errors
     /// If the system gives no randomness.
     pub fn set_keys(&mut self, keys: Keys) -> io::Result<()> {
-        // This one waits until the system has enough; the other never does, whatever the kernel.
-        File::open("/dev/random")?.read_exact(&mut [0])?;
         // Opened once: no descriptor may be left when a connection needs some.
-        self.keys = Some((keys, File::open("/dev/urandom")?));
+        self.keys = Some((keys, keyfile::randomness()?));
         self.plain_buffer = vec![0; PLAIN_BYTES_MAX].into();
         Ok(())
     }
