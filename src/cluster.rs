@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::format::printable;
 use crate::frame::{Side, Status};
-use crate::head::{Head, HeadConfig};
+use crate::head::{Head, HeadConfig, Relief};
 use crate::kernel::Kernels;
 use crate::key::Keys;
 use crate::limits::PAYLOAD_BYTES_MAX;
@@ -153,7 +153,7 @@ impl Cluster {
     /// same: exactly once is a promise that nobody can keep.
     #[must_use]
     pub fn no_duplicates(mut self) -> Cluster {
-        self.config.duplicates = false;
+        self.config.relief = Relief::None;
         self
     }
 

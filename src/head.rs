@@ -38,6 +38,17 @@ use link::{Link, State};
 use trust::Outcomes;
 use work::Gaps;
 
+/// What idle workers may do for the others at the end of a run; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Relief {
+    /// Nothing.
+    None,
+    /// Take over what has not started.
+    HandBack,
+    /// Run what is late a second time.
+    Duplicate,
+}
+
 /// What a head is told when it starts.
 #[derive(Clone, Debug)]
 pub struct HeadConfig {
@@ -61,10 +72,8 @@ pub struct HeadConfig {
     pub timeout: Option<Duration>,
     /// Whether outcomes are recorded before they are delivered.
     pub is_journalled: bool,
-    /// Whether a task may be run twice only to end sooner.
-    pub duplicates: bool,
-    /// Whether one that has not started may be handed back only to end sooner.
-    pub hands_back: bool,
+    /// What may be done only to end sooner.
+    pub relief: Relief,
     /// Whether it is noted when each attempt ran.
     pub is_traced: bool,
     /// For the jitter of the back-off.
@@ -85,8 +94,7 @@ impl HeadConfig {
             ends_softly: false,
             timeout: None,
             is_journalled: false,
-            duplicates: true,
-            hands_back: true,
+            relief: Relief::Duplicate,
             is_traced: false,
             seed: 0,
         }

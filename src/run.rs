@@ -264,8 +264,7 @@ fn head_config(options: &HeadOptions, names: Vec<String>) -> HeadConfig {
     config.retries = options.retries;
     config.failures_max = options.failures_max;
     config.ends_softly = options.ends_softly;
-    config.duplicates = options.duplicates;
-    config.hands_back = options.hands_back;
+    config.relief = options.relief;
     config.timeout = options.timeout;
     config.seed = u64::from(std::process::id());
     config

@@ -13,7 +13,7 @@
 use log::info;
 
 use super::link::State;
-use super::{Head, Timer};
+use super::{Head, Relief, Timer};
 use crate::frame::Frame;
 use crate::kernel::Workload;
 use crate::limits::{LATE_AFTER_MIN, PING_AFTER, PROBE_WAIT_MIN};
@@ -42,18 +42,16 @@ impl<W: Workload> Head<W> {
         let counts = self.scheduler.counts();
         let is_more_to_send = counts.ready > 0 || self.has_next();
         let is_alone = self.links.len() == 1;
-        let is_wanted = self.config.duplicates || self.config.hands_back;
-        if !is_wanted || is_alone || is_more_to_send || counts.in_flight == 0 {
+        let relief = self.config.relief;
+        if relief == Relief::None || is_alone || is_more_to_send || counts.in_flight == 0 {
             return;
         }
         self.scheduler.prune_long();
         let probe_at = self.probe(now, out);
-        if self.config.hands_back {
-            self.recall(now, out);
-        }
-        let late_at = match self.config.duplicates {
-            true => self.duplicate_late(now, out),
-            false => None,
+        self.recall(now, out);
+        let late_at = match relief {
+            Relief::Duplicate => self.duplicate_late(now, out),
+            Relief::None | Relief::HandBack => None,
         };
         // Until somebody is idle nobody could take over what is late, and whatever makes one idle is
         // an event: there is nothing to wake up for.

@@ -19,6 +19,7 @@ use super::cli::{
 use super::{Early, THREADS_MAX, job};
 use crate::command;
 use crate::format::{Format, Rows};
+use crate::head::Relief;
 use crate::kernels::Job;
 use crate::kernels::square::{COUNT_MAX, Squares};
 use crate::limits::{ATTEMPTS_DEFAULT, GIVE_UP_DEFAULT, SYNC_DEFAULT};
@@ -79,10 +80,8 @@ pub struct HeadOptions {
     pub failures_max: Option<u64>,
     /// Whether it then waits for what is in flight.
     pub ends_softly: bool,
-    /// Whether a task may run twice only to end sooner; never a program of `map`.
-    pub duplicates: bool,
-    /// Whether one that has not started may be handed back only to end sooner.
-    pub hands_back: bool,
+    /// What may be done only to end sooner; no program of `map` runs twice for that.
+    pub relief: Relief,
     /// How long one attempt may run, in whole milliseconds that fit 32 bits.
     pub timeout: Option<Duration>,
     /// Where the results go; `None` is standard output.
@@ -195,7 +194,11 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
         false => job::parse(matches, command, rows)?,
     };
     let (failures_max, ends_softly) = failures(matches)?;
-    let hands_back = !matches.opt_present("no-duplicates");
+    let relief = match matches.opt_present("no-duplicates") {
+        true => Relief::None,
+        false if matches!(job, Job::Map(_)) => Relief::HandBack,
+        false => Relief::Duplicate,
+    };
     Ok(HeadOptions {
         cluster: cluster(matches)?,
         key_file: key_file_to_workers(matches)?,
@@ -219,8 +222,7 @@ fn understand(matches: &Matches, command: Option<Vec<OsString>>) -> Result<HeadO
             Some(typed) => Some(timeout(&typed)?),
             None => None,
         },
-        duplicates: hands_back && !matches!(job, Job::Map(_)),
-        hands_back,
+        relief,
         job,
         output: file(matches, "output", "for standard output leave --output out")?,
         joblog: file(matches, "joblog", "for none leave --joblog out")?,

@@ -6,7 +6,7 @@
 //! Invariant: see `main.rs`.
 
 use teamster::frame::{Frame, Status};
-use teamster::head::{Head, HeadConfig, Misfit};
+use teamster::head::{Head, HeadConfig, Misfit, Relief};
 use teamster::journal::{self, Outcome};
 use teamster::limits::PING_AFTER;
 use teamster::role::{Attempt, Event};
@@ -129,8 +129,7 @@ fn what_a_mute_worker_holds_is_not_waited_for() {
 #[test]
 fn a_job_with_side_effects_is_left_alone() {
     let mut bench = sent(4, |config| {
-        config.duplicates = false;
-        config.hands_back = false;
+        config.relief = Relief::None;
     });
     answer(&mut bench, 0, attempt(0, 1), Status::Done);
     answer(&mut bench, 0, attempt(2, 1), Status::Done);

@@ -7,7 +7,7 @@
 //! before but the journal.
 
 use teamster::frame::Side;
-use teamster::head::{Head, HeadConfig, Misfit};
+use teamster::head::{Head, HeadConfig, Misfit, Relief};
 use teamster::journal::{Outcome, Record};
 use teamster::limits::REPLAY_BYTES;
 use teamster::recorder::End;
@@ -35,9 +35,12 @@ pub fn new_head(plan: &Plan, tasks: Tasks) -> Node<Head<Job>> {
     config.give_up = plan.give_up;
     config.seed = plan.seed;
     config.attempts_max = plan.attempts_max;
-    config.duplicates = plan.duplicates;
     // Some of those that run nothing twice move what has not started, others not even that.
-    config.hands_back = plan.duplicates || plan.seed.is_multiple_of(2);
+    config.relief = match plan.duplicates {
+        true => Relief::Duplicate,
+        false if plan.seed.is_multiple_of(2) => Relief::HandBack,
+        false => Relief::None,
+    };
     config.retries = plan.retries;
     config.timeout = plan.timeout;
     config.is_journalled = plan.is_journalled;

@@ -40,8 +40,7 @@ fn nothing_typed_is_the_demonstration() {
         retries: 0,
         failures_max: None,
         ends_softly: false,
-        duplicates: true,
-        hands_back: true,
+        relief: Relief::Duplicate,
         timeout: None,
         output: None,
         joblog: None,
@@ -121,12 +120,11 @@ fn attempts_and_failures() {
     assert_eq!(ok("--max-failures 0").failures_max, Some(0));
     assert_eq!(ok("--retries 2").retries, 2);
     assert!(error("--retries 1001").starts_with("--retries is 1001, but must be from 0"));
-    let ends = |line| (ok(line).duplicates, ok(line).hands_back);
-    assert_eq!(ends("square"), (true, true));
-    assert_eq!(ends("--no-duplicates"), (false, false));
+    assert_eq!(ok("square").relief, Relief::Duplicate);
+    assert_eq!(ok("--no-duplicates").relief, Relief::None);
     assert_eq!(
-        ends("map -- x"),
-        (false, true),
+        ok("map -- x").relief,
+        Relief::HandBack,
         "programs have side effects"
     );
     assert!(error("--max-failures some").contains("not a whole number"));
