@@ -74,6 +74,10 @@ mod field {
 
     pub const SLOTS: Range<usize> = 0..2;
     pub const SLOTS_END: usize = 2;
+
+    pub const USAGE_CPU_MS: Range<usize> = 0..4;
+    pub const USAGE_WAITED_MS: Range<usize> = 4..8;
+    pub const USAGE_END: usize = 8;
 }
 
 /// How an attempt ended.
@@ -186,6 +190,14 @@ pub enum Frame<'a> {
         /// At least 1: a worker without any drains.
         slots: u16,
     },
+    /// What the worker's process has had of its machine since the last `Usage` of this session, or
+    /// since its `Job`. Tasks of other heads are in it.
+    Usage {
+        /// How long its threads, and programs it has started, ran on a processor, summed.
+        cpu_ms: u32,
+        /// How long they could have run and got no processor, summed.
+        waited_ms: u32,
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -203,6 +215,7 @@ impl<'a> Frame<'a> {
             Frame::Drain => Kind::Drain,
             Frame::Cancel { .. } => Kind::Cancel,
             Frame::Slots { .. } => Kind::Slots,
+            Frame::Usage { .. } => Kind::Usage,
         }
     }
 
@@ -220,6 +233,7 @@ impl<'a> Frame<'a> {
                 Frame::Ping | Frame::Pong | Frame::Drain => 0,
                 Frame::Cancel { .. } => field::CANCEL_END,
                 Frame::Slots { .. } => field::SLOTS_END,
+                Frame::Usage { .. } => field::USAGE_END,
             }
     }
 
@@ -307,6 +321,12 @@ impl<'a> Frame<'a> {
             Frame::Slots { slots } => {
                 let mut fixed = [0; field::SLOTS_END];
                 BigEndian::write_u16(&mut fixed[field::SLOTS], slots);
+                append(kind, fixed, [], out)
+            }
+            Frame::Usage { cpu_ms, waited_ms } => {
+                let mut fixed = [0; field::USAGE_END];
+                BigEndian::write_u32(&mut fixed[field::USAGE_CPU_MS], cpu_ms);
+                BigEndian::write_u32(&mut fixed[field::USAGE_WAITED_MS], waited_ms);
                 append(kind, fixed, [], out)
             }
         }
@@ -415,6 +435,13 @@ impl<'a> Frame<'a> {
                 match BigEndian::read_u16(&fixed[field::SLOTS]) {
                     0 => return Err(value("no slots")),
                     slots => Frame::Slots { slots },
+                }
+            }
+            Kind::Usage => {
+                let fixed = whole::<{ field::USAGE_END }>(kind, body)?;
+                Frame::Usage {
+                    cpu_ms: BigEndian::read_u32(&fixed[field::USAGE_CPU_MS]),
+                    waited_ms: BigEndian::read_u32(&fixed[field::USAGE_WAITED_MS]),
                 }
             }
         })

@@ -52,6 +52,7 @@ pub fn json(overview: &Overview<'_>, comparison: Option<&Comparison>, out: &mut 
     json.string("state", state(overview.ended));
     json.optional("exit_code", overview.ended.map(|exit| exit.code().into()));
     json.seconds("elapsed_s", Some(overview.elapsed));
+    json.seconds("head_cpu_s", overview.head_cpu);
     tasks(overview, &mut json);
     json.milli("tasks_per_s", overview.rate.map(|rate| rate.per_s_milli()));
     json.seconds("left_s", overview.left);
@@ -130,6 +131,8 @@ fn worker(worker: &Worker<'_>, json: &mut Json<'_>) {
     json.milli("busy", Some(worker.busy_milli()));
     json.seconds("run_s", Some(worker.run_time));
     json.seconds("slot_s", Some(worker.slot_time));
+    json.seconds("cpu_s", worker.usage.map(|usage| usage.cpu));
+    json.seconds("waited_s", worker.usage.map(|usage| usage.waited));
     json.number("sent_bytes", worker.sent_bytes);
     json.number("received_bytes", worker.received_bytes);
     json.seconds("silence_s", worker.silence);
@@ -187,6 +190,7 @@ pub fn summary(overview: &Overview<'_>) -> Vec<String> {
     let busy = Percent(overview.busy_milli());
     totals += &format!(", {} {busy} busy", count(overview.slots(), "slot"));
     let mut lines = vec![totals];
+    lines.extend(cpu(overview));
     table(overview, &mut lines);
     for failure in &overview.failures {
         let of = match failure.worker {
@@ -204,6 +208,21 @@ pub fn summary(overview: &Overview<'_>) -> Vec<String> {
         lines.push(format!("{others} failed for yet other reasons"));
     }
     lines
+}
+
+/// What the run cost at each end, if that is known.
+fn cpu(overview: &Overview<'_>) -> Option<String> {
+    let at = [
+        ("at the workers", overview.workers_cpu()),
+        ("at the head", overview.head_cpu),
+    ];
+    let known = at
+        .into_iter()
+        .filter_map(|(place, cpu)| Some((place, cpu?)));
+    let parts: Vec<_> = known
+        .map(|(place, cpu)| format!("{} {place}", Span(cpu)))
+        .collect();
+    (!parts.is_empty()).then(|| format!("CPU: {}", parts.join(", ")))
 }
 
 /// What each worker did, those first of which there is most to say if there are many.
@@ -224,18 +243,20 @@ fn table(overview: &Overview<'_>, lines: &mut Vec<String>) {
     let width = shown.iter().map(|worker| worker.name.chars().count());
     let width = width.max().unwrap_or(0).max(6);
     lines.push(format!(
-        "  {:width$}  {:11} {:>5} {:>5} {:>8} {:>6} {:>9} {:>9}",
-        "worker", "state", "slots", "busy", "returned", "late", "sent", "received"
+        "  {:width$}  {:11} {:>5} {:>5} {:>10} {:>8} {:>8} {:>8}",
+        "worker", "state", "slots", "busy", "CPU", "returned", "sent", "received"
     ));
     for worker in shown {
         lines.push(format!(
-            "  {:width$}  {:11} {:>5} {:>5} {:>8} {:>6} {:>9} {:>9}",
+            "  {:width$}  {:11} {:>5} {:>5} {:>10} {:>8} {:>8} {:>8}",
             worker.name,
             worker.standing,
             worker.slots,
             Percent(worker.busy_milli()),
+            worker
+                .usage
+                .map_or("-".into(), |usage| Span(usage.cpu).to_string()),
             worker.tally.returned,
-            worker.tally.late,
             Bytes(worker.sent_bytes),
             Bytes(worker.received_bytes),
         ));
@@ -344,7 +365,7 @@ mod tests {
         json(&overview(), Some(&comparison), &mut text);
         let expected = concat!(
             r#"{"version":1,"job":"square --count 1000","state":"running","exit_code":null,"#,
-            r#""elapsed_s":6.300,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
+            r#""elapsed_s":6.300,"head_cpu_s":0.310,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
             r#""running":3,"doubted":0,"recording":0,"done":300,"failed":4,"replayed":0},"#,
             r#""tasks_per_s":48.200,"left_s":14.400,"idle":null,"workers_up":1,"slots":3,"busy":0.950,"#,
             r#""failures":[{"count":4,"outcome":"failed","reason":"n is \"odd\"\\u{1b}","#,
@@ -352,10 +373,12 @@ mod tests {
             r#"or the kernel"}],"failures_other":0,"workers":[{"name":"a:1","state":"up","#,
             r#""slots":3,"slots_hung":0,"in_flight":5,"done":300,"failed":4,"lost":0,"#,
             r#""returned":0,"late":0,"busy":0.950,"run_s":9.500,"slot_s":10.000,"#,
+            r#""cpu_s":9.400,"waited_s":0.070,"#,
             r#""sent_bytes":1536,"received_bytes":96,"silence_s":0.020},"#,
             r#"{"name":"b\"\\<b>:2","state":"unreachable","slots":0,"slots_hung":0,"#,
             r#""in_flight":0,"done":0,"failed":0,"lost":0,"returned":0,"late":0,"busy":0.950,"#,
-            r#""run_s":9.500,"slot_s":10.000,"sent_bytes":1536,"received_bytes":96,"#,
+            r#""run_s":9.500,"slot_s":10.000,"cpu_s":null,"waited_s":null,"#,
+            r#""sent_bytes":1536,"received_bytes":96,"#,
             r#""silence_s":null}],"compared":{"serial_s":12.000,"distributed_s":6.300,"#,
             r#""speed_up":1.904,"efficiency":0.634,"identical":true}}"#,
             "\n"
@@ -369,9 +392,10 @@ mod tests {
         run.workers[1].name = "b:2";
         let expected = [
             "300 tasks done, 4 failed, 696 undone in 6.30 s, 48.2/s, 3 slots 95% busy",
-            "  worker  state       slots  busy returned   late      sent  received",
-            "  a:1     up              3   95%        0      0   1.5 KiB      96 B",
-            "  b:2     unreachable     0   95%        0      0   1.5 KiB      96 B",
+            "CPU: 9.40 s at the workers, 0.31 s at the head",
+            "  worker  state       slots  busy        CPU returned     sent received",
+            "  a:1     up              3   95%     9.40 s        0  1.5 KiB     96 B",
+            "  b:2     unreachable     0   95%          -        0  1.5 KiB     96 B",
             "4 tasks failed for this reason, first task 17 on worker a:1: `n is \"odd\"\\u{1b}`",
             "  that is the task's own answer: mend its input, or the kernel",
         ];
@@ -393,11 +417,11 @@ mod tests {
         run.workers[50].tally.lost = 1;
         run.workers[60].run_time = Duration::ZERO;
         let lines = summary(&run);
-        for (line, name) in lines[2..].iter().zip([40, 50, 60, 0, 1]) {
+        for (line, name) in lines[3..].iter().zip([40, 50, 60, 0, 1]) {
             assert!(line.contains(&format!("10.0.0.{name}:5000")), "{line}");
         }
         assert!(lines.len() < 20, "{lines:#?}");
-        assert_eq!(lines[14], "  and 52 more; --report FILE has them all");
+        assert_eq!(lines[15], "  and 52 more; --report FILE has them all");
         assert!(lines.iter().all(|line| line.len() < 80), "{lines:#?}");
     }
 }

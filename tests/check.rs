@@ -153,7 +153,7 @@ fn something_else_listens() {
     );
     assert_defect(
         &peer(b"TM\r\n\x00\x63w\x00"),
-        "it speaks protocol version 99, this side version 2; install the same release on both",
+        "it speaks protocol version 99, this side version 3; install the same release on both",
     );
     let closing: SocketAddr = serve(|mut stream| drop(stream.read(&mut [0; 64])));
     assert_defect(

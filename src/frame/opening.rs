@@ -13,7 +13,7 @@ use byteorder::{BigEndian, ByteOrder};
 use super::{FrameError, HEADER_BYTES};
 
 /// Version of this wire, not of the release. It changes when an old peer would misread a new one.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// First bytes of both directions. The line end makes a web server answer at once, so that it is
 /// recognised by its answer and not by a time-out.
