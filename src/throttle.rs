@@ -2,7 +2,7 @@
 //!
 //! What it is: a rule over what the worker says its threads ran and waited to run. What it is not: a
 //! measure of how fast it is: one that sleeps has all it wants, and one on a slow machine, too. What a
-//! hypervisor withholds without a word to its guest is not seen here, but in the time that tasks take.
+//! hypervisor withholds is not seen here, where threads seem to run, but in the time that tasks take.
 //!
 //! Invariant: two spans in a row decide, so that a busy second does not; integers only, so that it
 //! replays.
