@@ -126,7 +126,7 @@ fn errors_of_a_header() {
             let header = [&[0, 0, 0, 0, Kind::Ping as u8], &reserved[..]].concat();
             later(side, &header, Reserved);
         }
-        for byte in [0, 12, 255] {
+        for byte in [0, 13, 255] {
             later(side, &header(0, byte), UnknownKind(byte));
         }
         for kind in Kind::ALL {

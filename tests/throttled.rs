@@ -14,13 +14,13 @@ mod process;
 mod quota;
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::net::Client;
 use common::own::{own_worker, serve};
-use common::{Process, Run, Worker, head, run_head, squares, until};
+use common::{Process, Run, Worker, head, run_head, squares, until, worker};
 use quota::Quota;
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::kernels::square;
@@ -52,6 +52,14 @@ impl Kernel for Spinning {
 
 fn spinning() -> Worker {
     Worker::listening(&mut own_worker("-q -l 127.0.0.1:0 -s 1"))
+}
+
+fn allowing_sleep() -> Command {
+    worker("-l 127.0.0.1:0 -s 2 --insecure --allow-program /bin/sleep")
+}
+
+fn mapping(worker: &Worker, command: &str) -> Command {
+    head(&format!("-w {} map -- {command}", worker.address))
 }
 
 /// The number behind the first `"name":`, if it is one.
@@ -88,7 +96,7 @@ fn the_report_tells_what_a_run_cost_at_each_end() {
 fn workers_inside_the_head_are_in_its_own_figure() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    let args = format!("--local 2 --report {} primes 1 3000000", path.display());
+    let args = format!("--local 2 --report {} primes 1 300000000", path.display());
     run_head(&args).expect(0).says("CPU: ");
     let report = fs::read_to_string(&path).unwrap();
     assert_eq!(number(&report, "cpu_s"), None, "{report}");
@@ -144,10 +152,10 @@ fn who_sleeps_is_never_throttled() {
     let args = format!("-w {} square --count 20 --work-ms 1000", worker.address);
     let ended = run_head(&args).expect(0);
     assert!(!ended.err.concat().contains("throttled"), "{:?}", ended.err);
-    let mut command = common::worker("-l 127.0.0.1:0 -s 2 --allow-program /bin/sleep");
-    let worker = Worker::listening(&mut command);
-    let mut command = head(&format!("-w {} map -- /bin/sleep 1", worker.address));
-    let lines = "\n".repeat(20);
+    let worker = Worker::listening(&mut allowing_sleep());
+    let mut command = mapping(&worker, "/bin/sleep 1");
+    // Each is one more argument: it sleeps for their sum.
+    let lines = "0\n".repeat(20);
     let ended = Process::fed(&mut command, lines.as_bytes()).end().expect(0);
     assert!(!ended.err.concat().contains("throttled"), "{:?}", ended.err);
 }
@@ -158,9 +166,11 @@ fn who_sleeps_is_never_throttled() {
 #[ignore = "takes as long as it says"]
 fn an_idle_worker_costs_next_to_nothing() {
     let seconds = std::env::var("IDLE_S").map_or(60, |text| text.parse().unwrap());
-    let worker = Worker::start(2);
-    run_head(&format!("-w {} square --count 10", worker.address)).expect(0);
-    let _head = Client::greeted(&worker.address);
+    let worker = Worker::listening(&mut allowing_sleep());
+    let mut command = mapping(&worker, "/bin/sleep 1");
+    // Its input is open, and nothing comes.
+    let _head = Process::reading(&mut command, Stdio::piped());
+    worker.says("sends tasks");
     let pid = worker.process.child.id();
     let figures = || {
         let mut sum = (0, 0);
@@ -177,8 +187,6 @@ fn an_idle_worker_costs_next_to_nothing() {
         }
         sum
     };
-    // Until the last run's closing is over.
-    sleep(PING_AFTER);
     let before = figures();
     sleep(Duration::from_secs(seconds));
     let after = figures();

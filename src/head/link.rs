@@ -219,9 +219,9 @@ impl Link {
         let name = &self.name;
         match is_throttled {
             true => warn!(
-                "worker {name} is throttled: it waits for a processor for most of the time, and gets \
-                 less to do; are its CPU credits used up, is it limited, or is its machine busy with \
-                 something else?"
+                "worker {name} is throttled: most of the time it waits for a processor, and it gets \
+                 less to do; are its CPU credits used up, is it limited, or is its machine busy \
+                 with something else?"
             ),
             false => warn!("worker {name} gets its processors again"),
         }

@@ -66,8 +66,8 @@ impl Reactor {
         is_wanted.then_some(self.measured_at + USAGE_INTERVAL)
     }
 
-    /// Tells the role of it if it is time to, before the reports are told: who has got its last outcome
-    /// may read nothing that comes behind it.
+    /// Tells the role of it if it is time to, before the reports are told: who has got its last
+    /// outcome may read nothing that comes behind it.
     fn measure(&mut self, role: &mut impl Role, now: Time) {
         let awaited = role.awaited();
         let wait = match self.reports.finished.len() < awaited {
