@@ -10,7 +10,8 @@
 //! Invariant: no figure ever falls; what the system does not tell is `None`, or zero, and no error.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::limits::PROCESSES_MAX;
@@ -18,6 +19,8 @@ use crate::role::Usage;
 use crate::time::Duration;
 
 const OWN: &str = "/proc/self";
+/// Read of each file: more than there is in any but a long list of programs.
+const FILE_BYTES: usize = 1 << 10;
 /// Processor time in `stat` is counted in these, on every machine (`USER_HZ`).
 const TICK_MS: u64 = 10;
 /// Where it stands behind the name: of the process, in user mode and in the kernel, and the same of
@@ -87,9 +90,12 @@ impl Reading {
         self.ticks += ticks(process).unwrap_or(0);
         for (id, thread) in entries(&process.join("task")) {
             self.waited_ns.extend(waited_ns(&thread).map(|ns| (id, ns)));
-            let children = fs::read_to_string(thread.join("children")).unwrap_or_default();
-            for child in children.split_ascii_whitespace() {
-                if self.processes < PROCESSES_MAX {
+            let mut bytes = [0; FILE_BYTES];
+            let children = read(&thread.join("children"), &mut bytes);
+            // A space stands behind each, so that one which is cut off is left out.
+            let children = children.and_then(|text| text.rsplit_once(' '));
+            for child in children.map_or("", |(whole, _)| whole).split(' ') {
+                if !child.is_empty() && self.processes < PROCESSES_MAX {
                     self.add(&Path::new("/proc").join(child));
                 }
             }
@@ -99,19 +105,27 @@ impl Reading {
 
 /// What a process has had of the processors, with those it has waited for.
 fn ticks(process: &Path) -> Option<u64> {
-    let stat = fs::read(process.join("stat")).ok()?;
-    // Its name stands in brackets, and may be anything.
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = str::from_utf8(&stat[end + 1..]).ok()?;
-    let fields = rest.split_ascii_whitespace();
+    let mut bytes = [0; FILE_BYTES];
+    let stat = read(&process.join("stat"), &mut bytes)?;
+    let fields = stat.split_ascii_whitespace();
     let ticks = fields.skip(STAT_CPU.start).take(STAT_CPU.len());
     ticks.map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// How long a thread could have run and did not.
 fn waited_ns(thread: &Path) -> Option<u64> {
-    let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+    let mut bytes = [0; FILE_BYTES];
+    let text = read(&thread.join("schedstat"), &mut bytes)?;
     text.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The beginning of a small file, from behind what stands in brackets: that is a name, and any bytes.
+/// One read has it whole, which is half the system calls of `fs::read`, and there are two such files
+/// per thread.
+fn read<'a>(path: &Path, bytes: &'a mut [u8; FILE_BYTES]) -> Option<&'a str> {
+    let count = File::open(path).ok()?.read(bytes).ok()?;
+    let name_end = bytes[..count].iter().rposition(|&byte| byte == b')');
+    str::from_utf8(&bytes[name_end.map_or(0, |at| at + 1)..count]).ok()
 }
 
 fn entries(tasks: &Path) -> impl Iterator<Item = (u32, PathBuf)> {
