@@ -17,6 +17,7 @@ use crate::frame::PROTOCOL_VERSION;
 use crate::keyfile;
 use crate::limits::{PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX};
 use crate::role::Exit;
+use crate::words::digits;
 
 /// One flag.
 pub(super) struct Flag {
@@ -236,17 +237,10 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 /// A whole number in digits, with `_` between them if one likes. `what` names it in errors.
 pub(super) fn whole(what: &str, typed: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let unsigned = typed.strip_prefix('-').unwrap_or(typed);
-    let is_digit = |c: char| c.is_ascii_digit();
-    if !unsigned.starts_with(is_digit)
-        || !unsigned.ends_with(is_digit)
-        || !unsigned.chars().all(|c| is_digit(c) || c == '_')
-    {
-        return Err(format!("{what} is {typed:?}, not a whole number in digits"));
-    }
-    // A minus sign fails here like every other number out of range.
-    match typed.replace('_', "").parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
+    let digits = digits(typed.strip_prefix('-').unwrap_or(typed))
+        .ok_or_else(|| format!("{what} is {typed:?}, not a whole number in digits"))?;
+    match digits.parse() {
+        Ok(number) if range.contains(&number) && !typed.starts_with('-') => Ok(number),
         _ => Err(format!(
             "{what} is {typed}, but must be from {} to {}",
             grouped(*range.start()),
