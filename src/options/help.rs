@@ -13,6 +13,8 @@ use super::cli::Program;
 const FLAG_COLUMN: usize = 32;
 const JOB_COLUMN: usize = 19;
 const LINE_COLUMNS: usize = 80;
+/// A blank at which no line is broken.
+const NO_BREAK: char = '\u{a0}';
 
 impl Program {
     /// The text of `--help`, without the last line end.
@@ -40,9 +42,10 @@ impl Program {
             write!(text, "\n  {example}").expect("a String takes everything");
         }
         let exits = self.exits.iter().map(|(title, exits)| {
+            // A code stays on the line on which its meaning begins.
             let exits = exits
                 .iter()
-                .map(|(exit, about)| format!("{} {about}", exit.code()));
+                .map(|(exit, about)| format!("{}{NO_BREAK}{about}", exit.code()));
             format!("{title}: {}.", exits.collect::<Vec<_>>().join("; "))
         });
         let exits = exits.collect::<Vec<_>>().join(" ");
@@ -76,7 +79,7 @@ pub(super) fn wrapped(text: &str) -> String {
             wrapped.push_str("\n\n");
         }
         let mut columns = 0;
-        for word in paragraph.split_whitespace() {
+        for word in paragraph.split_ascii_whitespace() {
             let word_columns = word.chars().count();
             match columns {
                 0 => {}
@@ -93,7 +96,7 @@ pub(super) fn wrapped(text: &str) -> String {
             columns += word_columns;
         }
     }
-    wrapped
+    wrapped.replace(NO_BREAK, " ")
 }
 
 #[cfg(test)]
@@ -103,8 +106,8 @@ mod tests {
     #[test]
     fn paragraphs_are_wrapped_at_80_columns_and_stay_apart() {
         let word = "a".repeat(39);
-        let text = format!("{word} {word}a {word} b\n\nc\n {word}{word}{word}");
-        let expected = format!("{word} {word}a\n{word} b\n\nc\n{word}{word}{word}");
+        let text = format!("{word} {word}a {word} b\n\nc\n {word}{word}{word}\u{a0}d");
+        let expected = format!("{word} {word}a\n{word} b\n\nc\n{word}{word}{word} d");
         assert_eq!(wrapped(&text), expected);
     }
 }
