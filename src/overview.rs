@@ -140,6 +140,8 @@ pub enum Standing {
     Dialing,
     /// It is connected and has not said what it offers yet.
     Greeting,
+    /// The run was over before it had answered.
+    Unanswered,
     /// It takes tasks.
     Up,
     /// It has been silent for too long.
@@ -154,10 +156,11 @@ pub enum Standing {
 
 impl Standing {
     /// Every one.
-    pub const ALL: [Standing; 8] = [
+    pub const ALL: [Standing; 9] = [
         Standing::Waiting,
         Standing::Dialing,
         Standing::Greeting,
+        Standing::Unanswered,
         Standing::Up,
         Standing::Lost,
         Standing::Draining,
@@ -171,6 +174,7 @@ impl Standing {
             Standing::Waiting => "unreachable",
             Standing::Dialing => "dialling",
             Standing::Greeting => "greeting",
+            Standing::Unanswered => "unanswered",
             Standing::Up => "up",
             Standing::Lost => "lost",
             Standing::Draining => "draining",
