@@ -17,6 +17,7 @@ use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Exit, Sink};
 use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
+use crate::words::count;
 
 impl<W: Workload> Head<W> {
     /// Hands new outcomes to the journal.
@@ -255,8 +256,8 @@ impl<W: Workload> Head<W> {
         let is_all_answered = self.exhausted && counts.undone() == 0;
         let is_awaited = self.config.ends_softly && counts.in_flight + counts.doubted > 0;
         if !is_all_answered && self.has_failed_too_often() && !is_awaited {
-            let failed = self.scheduler.failed();
-            error!("{failed} tasks have failed: ending early (--max-failures)");
+            let tasks = count(self.scheduler.failed(), "task");
+            error!("{tasks} failed: ending early (--max-failures)");
             return self.end(Exit::Failed, now, out);
         }
         if self.exhausted && counts.open() == 0 {
