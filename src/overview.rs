@@ -162,7 +162,7 @@ pub enum Standing {
 
 impl Standing {
     /// Every one.
-    pub const ALL: [Standing; 9] = [
+    pub const ALL: [Standing; 10] = [
         Standing::Waiting,
         Standing::Dialing,
         Standing::Greeting,
