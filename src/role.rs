@@ -295,7 +295,7 @@ pub enum Exit {
     Journal,
     /// The output, the journal or a key could not be written, or no socket be opened.
     Output,
-    /// Interrupted; what was done has been written.
+    /// Interrupted; what was done has been written. Worker: told to end a second time.
     Interrupted,
     /// The reader of standard output went away.
     ReaderGone,

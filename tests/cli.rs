@@ -326,12 +326,13 @@ fn a_compared_run_prints_times_and_verdict_on_standard_error() {
             speed_up,
             verdict,
             first,
+            _,
             second,
+            _,
             total,
-            ..,
         ] = &ended.err[..]
         else {
-            panic!("7 lines and more: {:?}", ended.err);
+            panic!("9 lines: {:?}", ended.err);
         };
         let serial = assert_number(serial, "Serial time: ", " s");
         let distributed = assert_number(distributed, "Distributed time: ", " s");
@@ -356,9 +357,12 @@ fn a_compared_run_prints_times_and_verdict_on_standard_error() {
 #[test]
 fn a_named_job_is_not_compared_unless_asked() {
     let ended = local("square --count 2 --work-ms 0");
-    let is_tally = |line: &String| line.starts_with("worker ");
-    assert_eq!(ended.err.iter().take_while(|l| is_tally(l)).count(), 2);
-    assert!(ended.err[2].starts_with("2 tasks done, 0 failed in "));
+    let [first, more, second, _, total] = &ended.err[..] else {
+        panic!("5 lines: {:?}", ended.err);
+    };
+    assert!(first.starts_with("worker ") && second.starts_with("worker "));
+    assert!(more.starts_with("  1 slot "), "{more}");
+    assert!(total.starts_with("2 tasks done, 0 failed in "), "{total}");
 }
 
 #[test]

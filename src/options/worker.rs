@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 
 use getopts::Matches;
 
-use super::cli::{Flag, Program, grouped, key_file, payload_max_bytes, seconds, whole};
+use super::cli::{Exits, Flag, Program, grouped, key_file, payload_max_bytes, seconds, whole};
 use super::{Address, Early, THREADS_MAX, size};
 use crate::alone::Single;
 use crate::limits::{
@@ -169,7 +169,7 @@ fn slots_default() -> usize {
     available_parallelism().map_or(1, |n| n.get().min(THREADS_MAX as usize))
 }
 
-fn program() -> Program {
+pub(super) fn program() -> Program {
     let mut other = vec![Flag::payload_max()];
     other.extend(Flag::common());
     let alone = vec![
@@ -184,10 +184,9 @@ fn program() -> Program {
     Program {
         name: "worker",
         job: "",
-        before: "\
-Usage: worker [OPTIONS]
-Waits for heads, runs the tasks they send and answers with the results."
-            .into(),
+        usage: "worker [OPTIONS]",
+        about: "Waits for heads, runs the tasks they send and answers with the results.",
+        jobs: Vec::new(),
         groups: vec![
             ("Listening".into(), listening_flags()),
             ("Computing".into(), computing_flags()),
@@ -195,9 +194,36 @@ Waits for heads, runs the tasks they send and answers with the results."
             ("Other".into(), other),
         ],
         hidden: Vec::new(),
-        after: after(),
+        examples: &[
+            "worker",
+            "worker --listen 10.0.0.11 --key-file key --allow 10.0.0.10",
+            "worker -l 127.0.0.1:0 -s 1",
+            "echo 1 1_000_000 | worker --run primes",
+        ],
+        exits: &[("Exit codes", EXITS), ("With --run", ALONE_EXITS)],
+        limits: limits(),
     }
 }
+
+const EXITS: Exits = &[
+    (Exit::Done, "drained"),
+    (
+        Exit::Failed,
+        "no slot left (tasks overran --timeout and do not stop)",
+    ),
+    (Exit::Usage, "bad usage or key"),
+    (Exit::Output, "cannot listen"),
+    (Exit::Interrupted, "told to end a second time"),
+];
+
+const ALONE_EXITS: Exits = &[
+    (Exit::Done, "done"),
+    (Exit::Failed, "the task failed"),
+    (Exit::Usage, "bad usage"),
+    (Exit::NoWorker, "this machine could not run it"),
+    (Exit::Output, "cannot read or write"),
+    (Exit::ReaderGone, "the reader of standard output went away"),
+];
 
 fn listening_flags() -> Vec<Flag> {
     vec![
@@ -258,32 +284,12 @@ fn computing_flags() -> Vec<Flag> {
     ]
 }
 
-fn after() -> String {
+fn limits() -> String {
     format!(
         "\
-Examples:
-  worker
-  worker --listen 10.0.0.11 --key-file key --allow 10.0.0.10
-  worker -l 127.0.0.1:0 -s 1
-  echo 1 1000000 | worker --run primes
-
-Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
-stop), {} bad usage or key, {} cannot listen. With --run: {} done, {} the task
-failed, {} bad usage, {} this machine could not run it, {} cannot read or write.
-
-Limits: inputs and outputs of {} by default, {} at most; {} connections;
-{} before a head has greeted, {} s for its greeting; {} tasks and
-{} of inputs per head; one that is silent for {} s, or takes nothing of
-what is sent to it for {} s, is disconnected. RUST_LOG=debug tells more.",
-        Exit::Done.code(),
-        Exit::Failed.code(),
-        Exit::Usage.code(),
-        Exit::Output.code(),
-        Exit::Done.code(),
-        Exit::Failed.code(),
-        Exit::Usage.code(),
-        Exit::NoWorker.code(),
-        Exit::Output.code(),
+inputs and outputs of {} by default, {} at most; {} connections; {} before a head has greeted, \
+{} s for its greeting; {} tasks and {} of inputs per head; one that is silent for {} s, or takes \
+nothing of what is sent to it for {} s, is disconnected.",
         size(PAYLOAD_BYTES_DEFAULT),
         size(PAYLOAD_BYTES_MAX),
         CONNECTIONS_MAX,
@@ -470,6 +476,7 @@ mod tests {
     fn help_fits_and_tells_the_limits() {
         let help = program().help();
         assert_fits_a_screen(&help);
+        let help = help.replace('\n', " ");
         for part in [
             "64 connections",
             "256 bytes",

@@ -64,13 +64,6 @@ pub(super) fn seconds(time: Duration) -> String {
 }
 
 pub(super) fn say_summary(overview: &Overview<'_>) {
-    for worker in &overview.workers {
-        let (name, tally) = (worker.name, worker.tally);
-        say(&format!(
-            "worker {name}: {} done, {} failed, {} lost",
-            tally.done, tally.failed, tally.lost
-        ));
-    }
     for line in report::summary(overview) {
         say(&line);
     }

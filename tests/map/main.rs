@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use common::{Ended, Process, Worker, head, worker};
+use common::{Ended, Process, Worker, head, until, worker};
 
 /// `head` with these options and `map`, before `--` and the command.
 pub fn map(options: &str, command: &[&str]) -> Command {
@@ -207,6 +207,23 @@ fn a_dry_run_prints_what_a_shell_would_take() {
     let ended = run("--dry-run -w nowhere:1", &["x"], b"a\0\nb").expect(1);
     assert_eq!(ended.text(), "x b\n");
     ended.says("line 1 cannot be run");
+}
+
+#[test]
+fn a_dry_run_replaces_its_file_as_a_whole_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("commands");
+    fs::write(&file, "old").unwrap();
+    let mut command = map(&format!("--dry-run -o {}", file.display()), &["x"]);
+    let mut process = Process::reading(&mut command, Stdio::piped());
+    let mut stdin = process.child.stdin.take().unwrap();
+    writeln!(stdin, "a").unwrap();
+    let files = || fs::read_dir(folder.path()).unwrap().count();
+    until("the temporary file", || files() == 2);
+    assert_eq!(fs::read(&file).unwrap(), b"old");
+    drop(stdin);
+    assert_eq!(process.wait(), Some(0));
+    assert_eq!((fs::read(&file).unwrap(), files()), (b"x a\n".to_vec(), 1));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use getopts::Matches;
 
-use super::super::cli::{Flag, payload_max_bytes, whole};
+use super::super::cli::{Flag, Program, payload_max_bytes, whole};
 use crate::command::{CommandLine, Mode, NAME};
 use crate::format::Rows;
 use crate::kernels::map::{Choices, Map};
@@ -135,26 +135,33 @@ pub(in super::super) fn flags() -> Vec<Flag> {
     ]
 }
 
-/// The text of `head map --help` before the flags.
-pub(in super::super) const BEFORE: &str = "\
-Usage: head [OPTIONS] map [OPTIONS] -- COMMAND [ARGUMENTS]
-Runs COMMAND once for each line of standard input, without a shell, and writes
-what it writes to standard output, in the order of the lines.
+/// What `head map --help` says, but for the flags.
+pub(in super::super) fn program() -> Program {
+    Program {
+        name: "head",
+        job: " map",
+        usage: "head [OPTIONS] map [OPTIONS] -- COMMAND [ARGUMENTS]",
+        about: "\
+Runs COMMAND once for each line of standard input, without a shell, and writes what it writes to \
+standard output, in the order of the lines.
 
-In ARGUMENTS {} stands for the line, {.} for it without its ending, {/} for its
-file name, {//} for its folder, {/.} for its file name without ending. Without
-any of them the line is the last argument. Workers run only what they were
-started with: worker --allow-program PATH. Without --workers COMMAND runs here.";
-
-/// The text behind them.
-pub(in super::super) const AFTER: &str = "\
-All other options are those of head --help, --retries, --timeout and --journal
-among them.
-
-Examples:
-  ls *.txt | head map -- wc -c
-  find . -name '*.wav' -print0 | head map -0 -- flac --silent {} -o {.}.flac
-  seq 1000000 | head -w 10.0.0.11,10.0.0.12 map --persistent -- ./square.py";
+In ARGUMENTS {} stands for the line, {.} for it without its ending, {/} for its file name, {//} \
+for its folder, {/.} for its file name without ending. Without any of them the line is the last \
+argument. Workers run only what they were started with: worker --allow-program PATH. Without \
+--workers COMMAND runs here. All other options are those of head --help, --retries, --timeout and \
+--journal among them.",
+        jobs: Vec::new(),
+        groups: Vec::new(),
+        hidden: Vec::new(),
+        examples: &[
+            "ls *.txt | head map -- wc -c",
+            "find . -name '*.wav' -print0 | head map -0 -- flac --silent {} -o {.}.flac",
+            "seq 1000000 | head -w 10.0.0.11,10.0.0.12 map --persistent -- ./square.py",
+        ],
+        exits: &[],
+        limits: String::new(),
+    }
+}
 
 #[cfg(test)]
 mod tests {
