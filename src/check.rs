@@ -116,6 +116,7 @@ impl<W: Workload> Check<W> {
             }
             (Stage::Pinging { .. }, Frame::Pong) => self.pong(index, now, out),
             (_, Frame::Ping) => subject.owes_pong = true,
+            (_, Frame::Usage { .. }) => {}
             (_, Frame::Drain) => {
                 let reason = "it is about to end; start it again".into();
                 self.condemn(index, reason, out);

@@ -301,6 +301,12 @@ impl<W: Workload> Head<W> {
         self.links[worker as usize].trust.is_aside()
     }
 
+    /// Whether a worker does not get its processors, for the simulator's ledger.
+    pub fn is_throttled(&self, worker: u32) -> bool {
+        let session = self.links[worker as usize].session();
+        session.is_some_and(|session| session.throttle.is_throttled())
+    }
+
     /// Whether a worker was asked for a sign of life that has not come, for the simulator's ledger.
     pub fn is_probed(&self, worker: u32) -> bool {
         let session = self.links[worker as usize].session();
@@ -419,7 +425,9 @@ impl<W: Workload> Role for Head<W> {
                 error!("{reason}");
                 self.end(Exit::Output, now, out);
             }
-            Event::Completed(_) | Event::Slots { .. } => unreachable!("a head computes nothing"),
+            Event::Completed(_) | Event::Slots { .. } | Event::Measured(_) => {
+                unreachable!("a head computes nothing")
+            }
         }
     }
 

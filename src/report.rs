@@ -52,6 +52,7 @@ pub fn json(overview: &Overview<'_>, comparison: Option<&Comparison>, out: &mut 
     json.string("state", state(overview.ended));
     json.optional("exit_code", overview.ended.map(|exit| exit.code().into()));
     json.seconds("elapsed_s", Some(overview.elapsed));
+    json.seconds("head_cpu_s", overview.head_cpu);
     tasks(overview, &mut json);
     json.milli("tasks_per_s", overview.rate.map(|rate| rate.per_s_milli()));
     json.seconds("left_s", overview.left);
@@ -130,6 +131,8 @@ fn worker(worker: &Worker<'_>, json: &mut Json<'_>) {
     json.milli("busy", Some(worker.busy_milli()));
     json.seconds("run_s", Some(worker.run_time));
     json.seconds("slot_s", Some(worker.slot_time));
+    json.seconds("cpu_s", worker.usage.map(|usage| usage.cpu));
+    json.seconds("waited_s", worker.usage.map(|usage| usage.waited));
     json.number("sent_bytes", worker.sent_bytes);
     json.number("received_bytes", worker.received_bytes);
     json.seconds("silence_s", worker.silence);
@@ -168,6 +171,7 @@ pub fn summary(overview: &Overview<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     workers(overview, &mut lines);
     lines.push(totals(overview));
+    lines.extend(cpu(overview));
     for failure in &overview.failures {
         let of = match failure.worker {
             Some(worker) => format!("task {} on worker {worker}", failure.task),
@@ -208,6 +212,21 @@ fn totals(overview: &Overview<'_>) -> String {
     }
     let busy = Percent(overview.busy_milli());
     totals + &format!(", {} {busy} busy", count(overview.slots(), "slot"))
+}
+
+/// What the run cost at each end, if that is known.
+fn cpu(overview: &Overview<'_>) -> Option<String> {
+    let at = [
+        ("at the workers", overview.workers_cpu()),
+        ("at the head", overview.head_cpu),
+    ];
+    let known = at
+        .into_iter()
+        .filter_map(|(place, cpu)| Some((place, cpu?)));
+    let parts: Vec<_> = known
+        .map(|(place, cpu)| format!("{} {place}", Span(cpu)))
+        .collect();
+    (!parts.is_empty()).then(|| format!("CPU: {}", parts.join(", ")))
 }
 
 /// What each worker did, in a line that scripts may rely on; and beneath it what more there is to
@@ -257,9 +276,15 @@ fn details(worker: &Worker<'_>) -> String {
         line += &format!("{}, ", worker.standing);
     }
     line += &format!(
-        "{} {} busy, {} sent, {} received",
+        "{} {} busy",
         count(worker.slots.into(), "slot"),
-        Percent(worker.busy_milli()),
+        Percent(worker.busy_milli())
+    );
+    if let Some(usage) = worker.usage {
+        line += &format!(", {} CPU", Span(usage.cpu));
+    }
+    line += &format!(
+        ", {} sent, {} received",
         Bytes(worker.sent_bytes),
         Bytes(worker.received_bytes)
     );
@@ -372,7 +397,7 @@ mod tests {
         json(&overview(), Some(&comparison), &mut text);
         let expected = concat!(
             r#"{"version":1,"job":"square --count 1000","state":"running","exit_code":null,"#,
-            r#""elapsed_s":6.300,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
+            r#""elapsed_s":6.300,"head_cpu_s":0.310,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
             r#""running":3,"doubted":0,"recording":0,"done":300,"failed":4,"replayed":0},"#,
             r#""tasks_per_s":48.200,"left_s":14.400,"idle":null,"workers_up":1,"slots":3,"busy":0.950,"#,
             r#""failures":[{"count":4,"outcome":"failed","reason":"n is \"odd\"\\u{1b}","#,
@@ -380,10 +405,12 @@ mod tests {
             r#"or the kernel"}],"failures_other":0,"workers":[{"name":"a:1","state":"up","#,
             r#""slots":3,"slots_hung":0,"in_flight":5,"done":300,"failed":4,"lost":0,"#,
             r#""returned":0,"late":0,"busy":0.950,"run_s":9.500,"slot_s":10.000,"#,
+            r#""cpu_s":9.400,"waited_s":0.070,"#,
             r#""sent_bytes":1536,"received_bytes":96,"silence_s":0.020},"#,
             r#"{"name":"b\"\\<b>:2","state":"unreachable","slots":0,"slots_hung":0,"#,
             r#""in_flight":0,"done":0,"failed":0,"lost":0,"returned":0,"late":0,"busy":0.950,"#,
-            r#""run_s":9.500,"slot_s":10.000,"sent_bytes":1536,"received_bytes":96,"#,
+            r#""run_s":9.500,"slot_s":10.000,"cpu_s":null,"waited_s":null,"#,
+            r#""sent_bytes":1536,"received_bytes":96,"#,
             r#""silence_s":null}],"compared":{"serial_s":12.000,"distributed_s":6.300,"#,
             r#""speed_up":1.904,"efficiency":0.634,"identical":true}}"#,
             "\n"
@@ -400,10 +427,11 @@ mod tests {
         run.workers[1].slot_time = Duration::ZERO;
         let expected = [
             "worker a:1: 300 done, 4 failed, 0 lost",
-            "  3 slots 95% busy, 1.5 KiB sent, 96 B received, 2 late",
+            "  3 slots 95% busy, 9.40 s CPU, 1.5 KiB sent, 96 B received, 2 late",
             "worker b:2: 0 done, 0 failed, 0 lost",
             "  unreachable",
             "300 tasks done, 4 failed, 696 undone in 6.30 s, 48.2/s, 3 slots 95% busy",
+            "CPU: 9.40 s at the workers, 0.31 s at the head",
             "4 tasks failed for this reason, first task 17 on worker a:1: `n is \"odd\"\\u{1b}`",
             "  that is the task's own answer: mend its input, or the kernel",
         ];

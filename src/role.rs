@@ -83,6 +83,15 @@ impl Completion {
     }
 }
 
+/// What a process, with the programs it has started, has had of its machine since it began to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How long its threads ran on a processor, summed.
+    pub cpu: Duration,
+    /// How long they could have run and got no processor, summed.
+    pub waited: Duration,
+}
+
 /// When an attempt ran, for a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -197,6 +206,10 @@ pub enum Event<'a> {
         /// Why.
         reason: CloseReason,
     },
+    /// What this process has had of its machine so far, neither of which ever falls. Told while the
+    /// pool owes the role attempts, once in `USAGE_INTERVAL`, and before the last of them is told,
+    /// unless it was just told; never where the system does not tell.
+    Measured(Usage),
     /// The pool finished an attempt.
     Completed(&'a Completion),
     /// The pool has another number of threads that compute: a kernel does not end although its time
@@ -334,6 +347,10 @@ pub trait Role {
     fn flush(&mut self, now: Time, out: &mut impl Sink);
     /// When [`Role::handle_timeout`] wants to be called next. Calling early is harmless.
     fn next_deadline(&self) -> Option<Time>;
+    /// Attempts that the pool owes it.
+    fn awaited(&self) -> usize {
+        0
+    }
     /// What there is to see of the run, for a role that leads one.
     fn overview(&self, _now: Time) -> Option<Overview<'_>> {
         None

@@ -23,7 +23,7 @@ use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
     OUTBOX_BYTES_HIGH, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
-use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
+use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
 use crate::words::count;
@@ -71,6 +71,8 @@ pub struct Worker {
     slots: u16,
     sessions: Conns<Session>,
     timers: Timers<Timer>,
+    /// As last measured.
+    usage: Usage,
     /// What is said of peers that have not greeted.
     strangers: RateLimiter,
     /// It is about to end, with this.
@@ -104,6 +106,7 @@ impl Worker {
             config,
             sessions: Conns::new(),
             timers: Timers::new(),
+            usage: Usage::default(),
             strangers: RateLimiter::new(STRANGER_LINES_MAX, STRANGER_LINES_INTERVAL),
             ending: None,
             is_out_of_time: false,
@@ -128,6 +131,7 @@ impl Worker {
             unsent_bytes: 0,
             unwanted: BTreeSet::new(),
             paused: false,
+            told: Usage::default(),
         };
         self.sessions.insert(conn, session);
         self.timers.set(Timer::Session(conn), until);
@@ -211,6 +215,7 @@ impl Worker {
                 out.prepare(conn, opened.map_err(refused)?, timeout);
                 info!("head {} sends tasks for kernel {kernel}", session.peer);
                 session.phase = Phase::Working { payload_bytes_max };
+                session.told = self.usage;
                 Ok(())
             }
             (Phase::Working { .. }, Frame::Cancel { attempt, running }) => {
@@ -292,6 +297,15 @@ impl Worker {
         };
         session.send(conn, outcome, out);
         session.pause_or_resume(conn, out);
+    }
+
+    /// Tells the heads that wait for something.
+    fn measured(&mut self, usage: Usage, out: &mut impl Sink) {
+        self.usage = usage;
+        let sessions = self.sessions.iter_mut();
+        for (conn, session) in sessions.filter(|(_, session)| session.tasks > 0) {
+            session.tell_usage(conn, usage, out);
+        }
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize, out: &mut impl Sink) {
@@ -503,6 +517,7 @@ impl Role for Worker {
             Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Completed(done) => self.completed(done, out),
+            Event::Measured(usage) => self.measured(usage, out),
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
             Event::DialFailed { .. }
@@ -528,6 +543,11 @@ impl Role for Worker {
             }
         }
         self.end_if_drained(out);
+    }
+
+    fn awaited(&self) -> usize {
+        let sessions = self.sessions.values();
+        sessions.map(|session| session.tasks as usize).sum()
     }
 
     fn next_deadline(&self) -> Option<Time> {

@@ -330,9 +330,10 @@ fn a_compared_run_prints_times_and_verdict_on_standard_error() {
             second,
             _,
             total,
+            cost,
         ] = &ended.err[..]
         else {
-            panic!("9 lines: {:?}", ended.err);
+            panic!("10 lines: {:?}", ended.err);
         };
         let serial = assert_number(serial, "Serial time: ", " s");
         let distributed = assert_number(distributed, "Distributed time: ", " s");
@@ -351,14 +352,15 @@ fn a_compared_run_prints_times_and_verdict_on_standard_error() {
         }
         assert!(total.starts_with("8 tasks done, 0 failed in 0."), "{total}");
         assert!(total.contains(", 2 slots "), "{total}");
+        assert_number(cost, "CPU: ", " s at the head");
     }
 }
 
 #[test]
 fn a_named_job_is_not_compared_unless_asked() {
     let ended = local("square --count 2 --work-ms 0");
-    let [first, more, second, _, total] = &ended.err[..] else {
-        panic!("5 lines: {:?}", ended.err);
+    let [first, more, second, _, total, _] = &ended.err[..] else {
+        panic!("6 lines: {:?}", ended.err);
     };
     assert!(first.starts_with("worker ") && second.starts_with("worker "));
     assert!(more.starts_with("  1 slot "), "{more}");

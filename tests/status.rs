@@ -138,7 +138,7 @@ fn scanners_and_slow_readers_harm_nothing() {
     let request = format!("GET /page.js HTTP/1.1\r\nHost: {address}\r\n\r\n");
     deaf.write_all(request.as_bytes()).unwrap();
     for garbage in [
-        &b"TM\r\n\0\x02h\0"[..],
+        &b"TM\r\n\0\x03h\0"[..],
         b"\x16\x03\x01\x02\0\x01\0",
         &[0xff; 9000],
     ] {

@@ -129,11 +129,11 @@ fn opens_with(bytes: [u8; 8]) -> SocketAddr {
 #[test]
 fn openings_that_do_not_fit() {
     ends_at_once(
-        opens_with(*b"TM\r\n\0\x03w\0"),
-        "it speaks protocol version 3, this side version 2; install the same release on both",
+        opens_with(*b"TM\r\n\0\x04w\0"),
+        "it speaks protocol version 4, this side version 3; install the same release on both",
     );
     ends_at_once(
-        opens_with(*b"TM\r\n\0\x02w\x01"),
+        opens_with(*b"TM\r\n\0\x03w\x01"),
         "it has a key and this side has none",
     );
     ends_at_once(

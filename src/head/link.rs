@@ -13,9 +13,10 @@ use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
 use crate::overview::Tally;
 use crate::rng::Backoff;
-use crate::role::{Attempt, ConnId, Sink};
+use crate::role::{Attempt, ConnId, Sink, Usage};
 use crate::scheduler::Loss;
 use crate::silence::Silence;
+use crate::throttle::Throttle;
 use crate::time::{Duration, Time};
 use crate::words::count;
 
@@ -36,6 +37,8 @@ pub(super) struct Link {
     pub breaches: u32,
     /// How long its kernels ran, in microseconds.
     pub run_us: u64,
+    /// What its process had of its machine meanwhile, once it has said so.
+    pub usage: Option<Usage>,
     pub sent_bytes: u64,
     /// Output bytes.
     pub received_bytes: u64,
@@ -84,6 +87,7 @@ pub(super) struct Session {
     pub credit_tasks: u32,
     pub silence: Silence,
     pub depth: Depth,
+    pub throttle: Throttle,
     /// It said that it is about to end.
     pub is_draining: bool,
     /// Bytes in the outbox.
@@ -124,6 +128,7 @@ impl Link {
             outcomes: Outcomes::default(),
             breaches: 0,
             run_us: 0,
+            usage: None,
             sent_bytes: 0,
             received_bytes: 0,
             slot_us: 0,
@@ -205,6 +210,28 @@ impl Link {
         self.slots_since = now;
     }
 
+    /// It says what its process had of its machine since it last did, or since the job was named.
+    pub fn used(&mut self, cpu_ms: u32, waited_ms: u32, now: Time) {
+        let usage = self.usage.get_or_insert_default();
+        usage.cpu += Duration::from_millis(cpu_ms.into());
+        usage.waited += Duration::from_millis(waited_ms.into());
+        let session = self.up();
+        if !session.throttle.note(cpu_ms, waited_ms, now) {
+            return;
+        }
+        let is_throttled = session.throttle.is_throttled();
+        session.depth.set_throttled(is_throttled);
+        let name = &self.name;
+        match is_throttled {
+            true => warn!(
+                "worker {name} is throttled: most of the time it waits for a processor, and it gets \
+                 less to do; are its CPU credits used up, is it limited, or is its machine busy \
+                 with something else?"
+            ),
+            false => warn!("worker {name} gets its processors again"),
+        }
+    }
+
     /// It will not be of use, which the user has been told.
     pub fn bar(&mut self, reason: &str) {
         self.state = State::Barred;
@@ -261,6 +288,7 @@ impl Session {
             credit_tasks: tasks,
             silence: Silence::new(now),
             depth: Depth::new(slots, tasks, now),
+            throttle: Throttle::new(now),
             is_draining: false,
             unsent_bytes,
             has_lost_slots: false,

@@ -26,6 +26,8 @@ impl<W: Workload> Head<W> {
             job: self.workload.describe(),
             ended: self.ended.map(|(exit, _)| exit),
             elapsed: now.since(self.first_dial_at.unwrap_or(now)),
+            // The driver knows.
+            head_cpu: None,
             rate: self.meter.rate(now),
             left: self.left(now),
             idle: self.why_idle(&tasks, now),
@@ -123,6 +125,7 @@ impl<W: Workload> Head<W> {
             tally: link.tally,
             run_time: Duration::from_micros(link.run_us),
             slot_time: link.slot_time(now),
+            usage: link.usage,
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
             silence: session.map(|session| now.since(session.silence.since())),
@@ -199,6 +202,7 @@ fn standing(link: &Link) -> Standing {
         State::Up(session) if session.silence.is_lost() => Standing::Lost,
         State::Up(session) if session.is_draining => Standing::Draining,
         State::Up(_) if link.trust.is_aside() => Standing::Aside,
+        State::Up(session) if session.throttle.is_throttled() => Standing::Throttled,
         State::Up(_) => Standing::Up,
     }
 }

@@ -92,6 +92,9 @@ impl<W: Workload> Head<W> {
                 link.count_slot_time(now);
                 link.slots = slots;
             }
+            (State::Up(_), Frame::Usage { cpu_ms, waited_ms }) => {
+                link.used(cpu_ms, waited_ms, now);
+            }
             (_, frame) => self.untimely(index, frame.kind(), now, out),
         }
     }
