@@ -290,7 +290,10 @@ impl Worker {
             output,
         };
         session.send(conn, outcome, out);
-        session.pause_or_resume(conn, out);
+        // Nothing else can change by it.
+        if session.unsent_bytes > OUTBOX_BYTES_HIGH {
+            session.pause_or_resume(conn, out);
+        }
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize, out: &mut impl Sink) {
