@@ -109,7 +109,7 @@ impl<W: Workload> Check<W> {
                     Refusal::Job => {
                         "start the worker of this release there, if it is not meant for other jobs"
                     }
-                    Refusal::Busy => "check again later",
+                    Refusal::Busy => "try again later, or use another worker",
                     Refusal::Protocol => "install the same release on both",
                 };
                 self.condemn(index, format!("it refused: {reason}; {cure}"), out);

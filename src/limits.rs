@@ -126,6 +126,8 @@ pub const TRACE_BATCHES_MAX: usize = 1024;
 pub const FAILURE_GROUPS_MAX: usize = 16;
 /// So much of a reason is compared and kept.
 pub const FAILURE_REASON_BYTES: usize = 256;
+/// Workers of which the library's error says what is wrong; any more are only counted.
+pub const TROUBLES_MAX: usize = 4;
 
 /// Bytes of large buffers that a thread keeps for their next use: a few frames of the default size.
 /// (Every bound on payloads counts their bytes; a large one may own up to twice as many.)

@@ -144,6 +144,8 @@ pub enum Standing {
     Dialing,
     /// It is connected and has not said what it offers yet.
     Greeting,
+    /// The run was over before it had answered.
+    Unanswered,
     /// It takes tasks.
     Up,
     /// It takes tasks, but does not get the processors that it could use.
@@ -160,10 +162,11 @@ pub enum Standing {
 
 impl Standing {
     /// Every one.
-    pub const ALL: [Standing; 9] = [
+    pub const ALL: [Standing; 10] = [
         Standing::Waiting,
         Standing::Dialing,
         Standing::Greeting,
+        Standing::Unanswered,
         Standing::Up,
         Standing::Throttled,
         Standing::Lost,
@@ -183,6 +186,7 @@ impl Standing {
             Standing::Waiting => "unreachable",
             Standing::Dialing => "dialling",
             Standing::Greeting => "greeting",
+            Standing::Unanswered => "unanswered",
             Standing::Up => "up",
             Standing::Throttled => "throttled",
             Standing::Lost => "lost",

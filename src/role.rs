@@ -122,6 +122,33 @@ pub enum CloseReason {
     Protocol(FrameError),
 }
 
+impl CloseReason {
+    /// What it means to the side that dialled, and what to do about it.
+    pub fn advice(&self, has_greeted: bool) -> String {
+        match self {
+            CloseReason::Protocol(FrameError::NotTeamster) => {
+                format!("{self}; is that the port of a worker?")
+            }
+            CloseReason::Protocol(FrameError::SameSide) => {
+                format!("{self}; name the address of a worker instead")
+            }
+            // These say themselves what to do.
+            CloseReason::Protocol(
+                FrameError::Version { .. }
+                | FrameError::Keyed
+                | FrameError::Unkeyed
+                | FrameError::WrongKey,
+            ) => self.to_string(),
+            CloseReason::Protocol(_) => format!("{self}; install the same release on both"),
+            _ if has_greeted => self.to_string(),
+            _ => format!(
+                "{self} before it greeted; is it a worker, and does its --allow include this \
+                 machine?"
+            ),
+        }
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

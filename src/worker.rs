@@ -26,6 +26,7 @@ use crate::limits::{
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
+use crate::words::count;
 use session::{Phase, Refused, Session};
 
 /// What a worker is told when it starts.
@@ -295,7 +296,10 @@ impl Worker {
             output,
         };
         session.send(conn, outcome, out);
-        session.pause_or_resume(conn, out);
+        // Nothing else can change by it.
+        if session.unsent_bytes > OUTBOX_BYTES_HIGH {
+            session.pause_or_resume(conn, out);
+        }
     }
 
     /// Tells the heads that wait for something.
@@ -348,9 +352,9 @@ impl Worker {
         match reason {
             CloseReason::Protocol(_) => warn!("connection from {} closed: {reason}", session.peer),
             _ if session.wanted_tasks() > 0 => warn!(
-                "head {} is gone ({reason}); {} tasks dropped",
+                "head {} is gone ({reason}); {} dropped",
                 session.peer,
-                session.wanted_tasks()
+                count(session.wanted_tasks() as u64, "task")
             ),
             _ => info!("head {} is gone ({reason})", session.peer),
         }
@@ -407,10 +411,8 @@ impl Worker {
                     session.pause_or_resume(conn, out);
                 }
                 Passed::Close => {
-                    warn!(
-                        "head {} stayed silent; {} tasks dropped",
-                        session.peer, session.tasks
-                    );
+                    let tasks = count(session.tasks.into(), "task");
+                    warn!("head {} stayed silent; {tasks} dropped", session.peer);
                     self.end(conn, out);
                     out.close(conn);
                     return;
@@ -452,10 +454,10 @@ impl Worker {
         let total = self.config.slots;
         match hung {
             Some(attempt) => warn!(
-                "task {} does not stop although its time is over; {count} of {total} slots are left",
+                "task {} does not stop although its time is over; slots left: {count} of {total}",
                 attempt.task
             ),
-            None => info!("a kernel has stopped after all; {count} of {total} slots compute"),
+            None => info!("a kernel has stopped after all; slots: {count} of {total}"),
         }
         self.slots = count;
         if self.ending.is_some() {
@@ -562,17 +564,18 @@ impl Role for Worker {
                 Timer::LeftOut => {
                     let (count, seconds) = self.strangers.take_left_out(now);
                     warn!(
-                        "{count} more connections came to nothing before they greeted, in the last \
-                         {seconds} s"
+                        "connections that came to nothing before they greeted, in the last \
+                         {seconds} s: {count} more"
                     );
                 }
                 Timer::Grace => {
                     let held: u32 = self.sessions.iter_mut().map(|(_, s)| s.tasks).sum();
                     // With nothing held only a head that does not read keeps a session open.
                     if held > 0 {
+                        let (tasks, after) = (count(held.into(), "task"), self.config.grace);
                         warn!(
-                            "{held} tasks still run after {} s: ending all the same",
-                            self.config.grace.as_secs()
+                            "{tasks} still running after {} s: ending all the same",
+                            after.as_secs()
                         );
                     }
                     self.is_out_of_time = true;

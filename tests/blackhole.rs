@@ -174,7 +174,7 @@ fn a_job_that_fails_everywhere_fails_and_ends() {
         assert!(set_aside(&ended).is_empty());
     }
     let ended = run_head(&format!("-w {a} square --count 1000 --max-failures 9")).expect(1);
-    ended.says("tasks have failed: ending early (--max-failures)");
+    ended.says("tasks failed: ending early (--max-failures)");
 }
 
 #[test]

@@ -142,11 +142,17 @@ fn without_a_worker_of_use_a_run_says_so_last() {
     assert!(error.contains("this kernel takes none"), "{error}");
 
     // Nothing ever listens at port 1.
-    let nobody = Cluster::connect("127.0.0.1:1")
+    let nobody = Cluster::connect("127.0.0.1:1,127.0.0.2:1")
         .unwrap()
         .give_up(Duration::from_millis(1));
     let mut results = nobody.map("reverse", &[], ["a"]).unwrap();
-    assert!(matches!(results.next(), Some(Err(Error::NoWorker(_)))));
+    let Some(Err(error @ Error::NoWorker(_))) = results.next() else {
+        panic!("no worker");
+    };
+    let error = error.to_string();
+    for worker in ["worker 127.0.0.1:1: ", "worker 127.0.0.2:1: "] {
+        assert!(error.contains(worker), "{error}");
+    }
     assert!(results.next().is_none());
 }
 

@@ -173,7 +173,7 @@ fn a_worker_whose_time_is_up_ends_all_the_same() {
         took >= Duration::from_secs(1) && took < AT_ONCE,
         "it took {took:?}"
     );
-    ends.says("1 tasks still run after 1 s: ending all the same");
+    ends.says("1 task still running after 1 s: ending all the same");
     let ended = head.end().expect(0);
     assert_unharmed(&ended, 20);
     assert_eq!(ended.done_by(&stays.address), 20);
@@ -227,7 +227,7 @@ fn an_interrupted_head_leaves_what_it_has() {
         head.out.wait_for("20\tdone\t");
         head.process.signal(signal);
         let ended = head.end().expect(130);
-        ended.says("tasks begun were not done; the results so far are written");
+        ended.says("not every task is done; the results so far are written");
         let mut tasks = Vec::new();
         for line in ended.text().lines() {
             let (task, rest) = line.split_once('\t').unwrap();

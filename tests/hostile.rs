@@ -248,12 +248,13 @@ fn a_thousand_connections_that_close_at_once() {
     }
     // Each was accepted. The first are named, the others counted.
     let said = &target.worker.process.err;
-    let more = " more connections came to nothing before they greeted";
+    let start = "worker: warning: connections that came to nothing before they greeted, ";
     let left_out = || {
         let lines = said.all();
-        let counts = lines.iter().filter_map(|line| line.split_once(more));
+        let counts = lines.iter().filter(|line| line.starts_with(start));
+        let counts = counts.filter_map(|line| line.strip_suffix(" more")?.rsplit_once(": "));
         counts
-            .map(|(start, _)| start.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
+            .map(|(_, count)| count.parse::<usize>().unwrap())
             .sum::<usize>()
     };
     until("1000 reasons", || {

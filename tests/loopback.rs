@@ -100,7 +100,7 @@ fn a_worker_killed_in_mid_run_loses_no_task() {
     let ended = head.end().expect(0);
     assert_eq!(ended.text(), squares(200));
     ended.says(&format!("worker {a} is gone: "));
-    ended.says(" tasks go elsewhere");
+    ended.says(" to be done elsewhere");
     assert_eq!(ended.done_by(a) + ended.done_by(b), 200);
 }
 
@@ -112,7 +112,7 @@ fn a_worker_that_comes_up_late_joins() {
     let head = Run::start(&format!("{workers} square --count 300 --work-ms 20"));
     head.process
         .err
-        .wait_for(&format!("worker {late} cannot be reached yet"));
+        .wait_for(&format!("worker {late} cannot be used yet"));
     head.out.wait_for("1 -> 1");
     let _late = Worker::start_at(&late);
     let ended = head.end().expect(0);
@@ -183,7 +183,7 @@ fn two_heads_share_one_worker() {
     let seen = long.out.all().len();
     long.out.wait_for(&format!("{} -> ", seen + 5));
     drop(long);
-    shared.says("tasks dropped");
+    shared.says(" dropped");
     assert_eq!(
         run_head(&args).expect(0).text(),
         squares(40),

@@ -179,7 +179,7 @@ fn one_attempt_may_take_a_second_death_to_be_sure() {
 fn more_failures_than_allowed_end_the_run() {
     let workers = workers("127.77.10.7", 1, 1);
     let ended = run(&workers, 1, "--max-failures 0").expect(1);
-    ended.says("1 tasks have failed: ending early (--max-failures)");
+    ended.says("1 task failed: ending early (--max-failures)");
     assert_eq!(charged(&ended), BTreeMap::from([(POISON, 3)]));
     assert!((ended.text().lines().count() as u64) < COUNT);
     let ended = run(&workers, 1, "--max-failures 1").expect(1);

@@ -55,7 +55,7 @@ fn nothing_listens() {
     let address = free_port("127.77.1.1");
     let ended = gives_up(address, 1);
     ended.says(&format!(
-        "worker {address} cannot be reached yet: connection refused: nothing listens there; it is \
+        "worker {address} cannot be used yet: connection refused: nothing listens there; it is \
          tried again"
     ));
 }
@@ -74,7 +74,7 @@ fn a_host_that_does_not_answer() {
     let queued: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).collect();
     let ended = gives_up(address, 11);
     ended.says(&format!(
-        "worker {address} cannot be reached yet: no answer to connect within 10 s; it is tried again"
+        "worker {address} cannot be used yet: no answer to connect within 10 s; it is tried again"
     ));
     drop(queued);
 }
@@ -84,14 +84,14 @@ fn a_peer_that_accepts_and_never_greets() {
     let address = serve(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
     let ended = gives_up(address, 6);
     ended.says(&format!(
-        "worker {address} cannot be reached yet: no greeting within 5 s; it is tried again"
+        "worker {address} cannot be used yet: no greeting within 5 s; it is tried again"
     ));
 }
 
 #[test]
 fn a_peer_that_closes_at_once() {
     let ended = gives_up(serve(drop), 1);
-    ended.says(" cannot be reached yet: ");
+    ended.says(" cannot be used yet: ");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn a_worker_with_another_slot_goes_on() {
     let worker = start(2);
     let ended = check(run_head(&format!("-w {} {JOB}", worker.address)));
     assert_eq!(ended.done_by(&worker.address), COUNT - 1);
-    worker.says("task 50 does not stop although its time is over; 1 of 2 slots are left");
+    worker.says("task 50 does not stop although its time is over; slots left: 1 of 2");
     // And the next head is told that there is one.
     let ended = run_head(&format!("-w {} --compare square --count 3", worker.address)).expect(0);
     ended.says("on 1 slots");

@@ -18,6 +18,7 @@ use crate::scheduler::Loss;
 use crate::silence::Silence;
 use crate::throttle::Throttle;
 use crate::time::{Duration, Time};
+use crate::words::count;
 
 /// A worker this head was told of.
 #[derive(Debug)]
@@ -45,9 +46,11 @@ pub(super) struct Link {
     slot_us: u64,
     slots_since: Time,
     outage: Outage,
+    /// Why it is of no use; empty before anything was wrong with it, and once it is up.
+    pub trouble: String,
 }
 
-/// What was said of a worker that cannot be reached: each outage is worth one warning.
+/// What was said of a worker that cannot be used: each outage is worth one warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outage {
     /// Its first dial is not decided yet.
@@ -131,6 +134,7 @@ impl Link {
             slot_us: 0,
             slots_since: Time::ZERO,
             outage: Outage::Untried,
+            trouble: String::new(),
         }
     }
 
@@ -190,6 +194,7 @@ impl Link {
         self.slots_since = now;
         self.state = State::Up(session);
         self.outage = Outage::None;
+        self.trouble.clear();
     }
 
     /// How long its slots have been there, summed.
@@ -228,9 +233,10 @@ impl Link {
     }
 
     /// It will not be of use, which the user has been told.
-    pub fn bar(&mut self) {
+    pub fn bar(&mut self, reason: &str) {
         self.state = State::Barred;
         self.outage = Outage::Said;
+        self.trouble = reason.to_owned();
     }
 
     /// Tells the user that it could not run an attempt: the first time aloud.
@@ -247,22 +253,24 @@ impl Link {
         );
     }
 
-    /// Tells the user that it cannot be reached: the first time aloud, then for those who debug.
+    /// Tells the user that it cannot be used now: the first time aloud, then for those who debug.
     pub fn say_lost(&mut self, reason: &str, returned: usize) {
         let name = &self.name;
         match self.outage {
-            Outage::Said => debug!("worker {name} still cannot be reached: {reason}"),
+            Outage::Said => debug!("worker {name} still cannot be used: {reason}"),
             Outage::Untried => {
-                warn!("worker {name} cannot be reached yet: {reason}; it is tried again");
+                warn!("worker {name} cannot be used yet: {reason}; it is tried again");
             }
             Outage::None if returned == 0 => {
                 warn!("worker {name} is gone: {reason}; it is dialled again");
             }
             Outage::None => {
-                warn!("worker {name} is gone: {reason}; {returned} tasks go elsewhere");
+                let tasks = count(returned as u64, "task");
+                warn!("worker {name} is gone: {reason}; {tasks} to be done elsewhere");
             }
         }
         self.outage = Outage::Said;
+        self.trouble = reason.to_owned();
     }
 }
 
@@ -316,6 +324,13 @@ impl Session {
         } else {
             self.credit_tasks.min(u32::from(self.slots))
         }
+    }
+
+    /// The same for a task to one that could hold more of them.
+    #[inline(always)]
+    pub fn may_hold(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
+        assert!(held_tasks < self.credit_tasks, "credit is a promise");
+        self.has_room(held_tasks, held_bytes, input_bytes)
     }
 
     /// Whether it may be sent a task with so many input bytes. A worker that holds nothing takes any

@@ -531,3 +531,35 @@ fn an_overview_after_the_end_stays_as_it_was() {
     assert_eq!(overview.ended, Some(Exit::Done));
     assert_eq!((overview.tasks.total, overview.left), (Some(1), None));
 }
+
+#[test]
+fn what_had_not_answered_at_the_end_is_not_called_unreachable() {
+    let mut bench = Bench::new(2, job(1), |_| {});
+    let conn = bench.welcome(0, 0, 1);
+    bench.turn();
+    bench.outcome(conn, 0, 1, Status::Done, 0);
+    assert_eq!(
+        bench.head.look(bench.now).workers[1].standing,
+        Standing::Dialing
+    );
+    bench.turn();
+    assert_eq!(
+        bench.head.look(bench.now).workers[1].standing,
+        Standing::Unanswered
+    );
+}
+
+#[test]
+fn trouble_names_the_first_few_of_all_who_have_some() {
+    let mut bench = Bench::new(7, job(1), |_| {});
+    bench.welcome(0, 0, 1);
+    for dial in 1..7 {
+        let reason = "no route";
+        bench.tell(Event::DialFailed { dial, reason });
+    }
+    assert_eq!(
+        bench.head.trouble(),
+        "worker w1: no route; worker w2: no route; worker w3: no route; worker w4: no route; and 2 \
+         more"
+    );
+}

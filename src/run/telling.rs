@@ -22,6 +22,7 @@ use crate::role::Exit;
 use crate::serial::{Compared, Serial};
 use crate::time::Duration;
 use crate::trace::Trace;
+use crate::words::count;
 
 /// Whether the progress line has a terminal to stand on that can erase it.
 pub(super) fn is_terminal() -> bool {
@@ -81,8 +82,9 @@ pub(super) fn open_file(path: Option<&Path>) -> Result<Option<Replacement>, Fail
 pub(super) fn finish_trace(trace: Trace, exit: Exit) -> Exit {
     match trace.finish() {
         Ok(0) => exit,
-        Ok(count) => {
-            warn!("{count} attempts are not in the trace: its file did not keep up");
+        Ok(number) => {
+            let attempts = count(number, "attempt");
+            warn!("{attempts} missing in the trace: its file did not keep up");
             exit
         }
         Err(error) => unwritten("trace", &error, exit),

@@ -14,6 +14,7 @@ pub mod own;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -24,6 +25,7 @@ use teamster::kernel::Kernels;
 use teamster::keyfile::VARIABLE;
 use teamster::reactor::Reactor;
 use teamster::worker::{Worker as RoleWorker, WorkerConfig};
+use tempfile::TempDir;
 
 /// Longer than anything here takes on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -316,6 +318,25 @@ impl Worker {
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
         kib.parse().unwrap()
     }
+}
+
+/// A folder with a key file of each name.
+pub fn keys(names: &[&str]) -> (TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &&str| {
+        let path = folder.path().join(name);
+        let made = head(&format!("--keygen {}", path.display()));
+        Process::start(&mut { made }).end().expect(0);
+        path
+    };
+    let paths = names.iter().map(make).collect();
+    (folder, paths)
+}
+
+/// A worker of one slot with this key.
+pub fn keyed_worker(key: &Path) -> Worker {
+    let args = format!("-l 127.0.0.1:0 -s 1 --key-file {}", key.display());
+    Worker::listening(&mut worker(&args))
 }
 
 /// A worker in a thread of this process, for kernels of the test's own; it stays until the end.

@@ -31,6 +31,15 @@ pub fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     address
 }
 
+/// A peer that says `bytes` first.
+pub fn peer(bytes: &'static [u8]) -> String {
+    let serve = serve(move |mut stream| {
+        let _ = stream.write_all(bytes);
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    serve.to_string()
+}
+
 /// An address at which nobody listens. `host` is within 127.0.0.0/8 and each test's own, so that no
 /// other takes the port meanwhile.
 pub fn free_port(host: &str) -> SocketAddr {

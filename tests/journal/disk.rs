@@ -89,7 +89,7 @@ fn a_journal_on_a_full_disk_is_gone_on_with_once_there_is_room() {
     assert!((1000..COUNT).contains(&recorded));
     // Of the last batch some records may be whole and yet not reported.
     ended.says(&format!(
-        " outcomes are in {path}: the same command with --resume"
+        " outcomes in {path}: the same command with --resume"
     ));
     let printed = ended.text();
     assert!(
