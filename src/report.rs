@@ -214,8 +214,11 @@ fn totals(overview: &Overview<'_>) -> String {
     totals + &format!(", {} {busy} busy", count(overview.slots(), "slot"))
 }
 
-/// What the run cost at each end, if that is known.
+/// What the run cost at each end, if there was one and that is known.
 fn cpu(overview: &Overview<'_>) -> Option<String> {
+    if overview.slots() == 0 {
+        return None;
+    }
     let at = [
         ("at the workers", overview.workers_cpu()),
         ("at the head", overview.head_cpu),

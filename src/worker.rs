@@ -296,7 +296,10 @@ impl Worker {
             output,
         };
         session.send(conn, outcome, out);
-        session.pause_or_resume(conn, out);
+        // Nothing else can change by it.
+        if session.unsent_bytes > OUTBOX_BYTES_HIGH {
+            session.pause_or_resume(conn, out);
+        }
     }
 
     /// Tells the heads that wait for something.

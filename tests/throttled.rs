@@ -24,7 +24,6 @@ use common::{Process, Run, Worker, head, run_head, squares, until, worker};
 use quota::Quota;
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::kernels::square;
-use teamster::limits::PING_AFTER;
 
 /// Rounds of the loop below in a tenth of a second of an unhurried processor, about.
 const ROUNDS: u64 = 50_000_000;
@@ -160,8 +159,8 @@ fn who_sleeps_is_never_throttled() {
     assert!(!ended.err.concat().contains("throttled"), "{:?}", ended.err);
 }
 
-/// `IDLE_S` says for how long; the limits are 50 ms of processor time in 10 minutes, and one wake-up
-/// per heartbeat.
+/// `IDLE_S` says for how long; the limits are 50 ms of processor time in 10 minutes, and one wake-up in
+/// 2 s: there is a heartbeat in 3 s, of which this side begins some and is woken by the answer, too.
 #[test]
 #[ignore = "takes as long as it says"]
 fn an_idle_worker_costs_next_to_nothing() {
@@ -194,5 +193,5 @@ fn an_idle_worker_costs_next_to_nothing() {
     let wakes = after.1 - before.1;
     println!("{seconds} s: {cpu:?}, {wakes} wake-ups");
     assert!(cpu <= Duration::from_millis(50), "{cpu:?}");
-    assert!(wakes <= seconds / PING_AFTER.as_secs() + 3, "{wakes}");
+    assert!(wakes * 2 <= seconds, "{wakes}");
 }

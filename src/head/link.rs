@@ -326,6 +326,13 @@ impl Session {
         }
     }
 
+    /// The same for a task to one that could hold more of them.
+    #[inline(always)]
+    pub fn may_hold(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
+        assert!(held_tasks < self.credit_tasks, "credit is a promise");
+        self.has_room(held_tasks, held_bytes, input_bytes)
+    }
+
     /// Whether it may be sent a task with so many input bytes. A worker that holds nothing takes any
     /// task, and an outbox with little in it any frame.
     #[inline(always)]

@@ -141,6 +141,7 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         let slots = u32::from(link.slots);
         let wanted = link.up().tasks_wanted(is_ahead, now);
+        self.fill_fresh(index, wanted, now, out);
         loop {
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
@@ -156,11 +157,26 @@ impl<W: Workload> Head<W> {
                 }
             };
             let session = self.links[index as usize].up();
-            if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
+            if !session.may_hold(held, self.scheduler.held_bytes(index), input_bytes) {
                 return true;
             }
-            assert!(held < session.credit_tasks, "credit is a promise");
             let (attempt, input) = self.scheduler.assign(task, index, now);
+            session.send(Frame::Task { attempt, input }, out);
+        }
+    }
+
+    /// The same while nothing but fresh tasks is to be had, as in nearly all of a run: less is asked
+    /// for each of them.
+    fn fill_fresh(&mut self, index: u32, wanted: u32, now: Time, out: &mut impl Sink) {
+        for _ in 0..self.scheduler.fresh_room(index, wanted) {
+            if !self.scheduler.has_fresh() && !self.pull() {
+                return;
+            }
+            let session = self.links[index as usize].up();
+            let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
+            let Some((attempt, input)) = self.scheduler.assign_fresh(index, now, fits) else {
+                return;
+            };
             session.send(Frame::Task { attempt, input }, out);
         }
     }
