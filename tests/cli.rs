@@ -363,7 +363,7 @@ fn a_named_job_is_not_compared_unless_asked() {
         panic!("6 lines: {:?}", ended.err);
     };
     assert!(first.starts_with("worker ") && second.starts_with("worker "));
-    assert!(more.starts_with("  1 slot "), "{more}");
+    assert!(more.starts_with("  "), "{more}");
     assert!(total.starts_with("2 tasks done, 0 failed in "), "{total}");
 }
 
@@ -388,7 +388,7 @@ fn rust_log_is_honoured() {
         Process::start(command.env("RUST_LOG", level)).end()
     };
     let told = run("info", "--local 1 square --count 1 --work-ms 0").expect(0);
-    told.says(" is up: 1 slots, release ");
+    told.says(" is up: 1 slot, release ");
     let told = run("teamster=debug", "--local 1 square --count 1 --work-ms 0").expect(0);
     told.says(" runs release ");
     let gives_up = "-w 127.77.3.2:9 --give-up 0.3 square --count 1";
