@@ -70,7 +70,7 @@ fn slow_worker(seed: u64, run_us: u64, percent: u64) {
     run.world.weather[1].slow_factor = SLOWER;
     let ideal_us = at_us + (work_us - 2 * at_us) * SLOWER / (SLOWER + 1);
     if ideal_us - at_us > THROTTLED_WITHIN.as_micros() as u64 {
-        check_throttled(&mut run, at);
+        check_throttled(&mut run, at, run_us);
     }
     let took = run.run().ended.as_micros();
     oracle!(
@@ -81,9 +81,9 @@ fn slow_worker(seed: u64, run_us: u64, percent: u64) {
     );
 }
 
-/// The worker that is slow since then is known to be throttled in time, and from then on nothing waits
-/// there behind what it runs.
-fn check_throttled(run: &mut Run, since: Time) {
+/// The worker that is slow since then is known to be throttled in time. Once it has answered one more
+/// task nothing waits there behind what it runs.
+fn check_throttled(run: &mut Run, since: Time, run_us: u64) {
     let until = since + THROTTLED_WITHIN;
     run.run_until(|run| run.head.role.is_throttled(0) || run.world.now > until);
     oracle!(
@@ -91,8 +91,9 @@ fn check_throttled(run: &mut Run, since: Time) {
         run.head.role.is_throttled(0),
         "slow since {since}, and not taken for throttled"
     );
+    let until = run.world.after_us(SLOWER * run_us * 11 / 10);
+    run.run_until(|run| run.world.now >= until);
     let held = |run: &Run| run.head.role.scheduler().held_tasks(0);
-    run.run_until(|run| held(run) <= 1);
     run.run_until(|run| {
         let is_throttled = run.head.role.is_throttled(0);
         oracle!(
