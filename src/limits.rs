@@ -152,7 +152,7 @@ pub const LOST_AFTER: Duration = Duration::from_secs(10);
 pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
 /// A worker that holds attempts says this often what it has had of its machine ...
 pub const USAGE_INTERVAL: Duration = Duration::from_secs(2);
-/// ... and before the last of them is answered, unless it has just done so: looking takes some 50 µs,
+/// ... and before the last of them is answered, unless it has just done so: looking takes some 60 µs,
 /// and who holds one short attempt at a time would look after each.
 pub const USAGE_PAUSE: Duration = Duration::from_millis(20);
 /// Processes of a worker's programs that it looks at.
