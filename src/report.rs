@@ -262,9 +262,8 @@ fn workers(overview: &Overview<'_>, lines: &mut Vec<String>) {
     }
     let left_out = overview.workers.len() - told.len();
     if left_out > 0 {
-        lines.push(format!(
-            "  {left_out} workers in less detail; --report FILE has it"
-        ));
+        let workers = count(left_out as u64, "worker");
+        lines.push(format!("  {workers} in less detail; --report FILE has it"));
     }
 }
 

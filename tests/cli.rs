@@ -388,7 +388,7 @@ fn rust_log_is_honoured() {
         Process::start(command.env("RUST_LOG", level)).end()
     };
     let told = run("info", "--local 1 square --count 1 --work-ms 0").expect(0);
-    told.says(" is up: 1 slots, release ");
+    told.says(" is up: 1 slot, release ");
     let told = run("teamster=debug", "--local 1 square --count 1 --work-ms 0").expect(0);
     told.says(" runs release ");
     let gives_up = "-w 127.77.3.2:9 --give-up 0.3 square --count 1";

@@ -42,6 +42,7 @@ const NAMES: [&str; 9] = [
 struct Broken {
     addresses: Vec<String>,
     flags: String,
+    give_up_s: u32,
     _alive: Box<dyn Any>,
 }
 
@@ -50,12 +51,20 @@ impl Broken {
         Broken {
             addresses: vec![address.to_string()],
             flags: String::new(),
+            // More than it takes until nothing is left to wait for.
+            give_up_s: 30,
             _alive: Box::new(()),
         }
     }
 
     fn with_key(mut self, key: &Path) -> Broken {
         self.flags = format!(" --key-file {}", key.display());
+        self
+    }
+
+    /// Of one that a run goes on to dial.
+    fn given_up(mut self) -> Broken {
+        self.give_up_s = 2;
         self
     }
 
@@ -108,8 +117,10 @@ fn steady_line(line: &str) -> String {
 /// Compares what `name` makes a newcomer read with what it did when somebody last looked at it.
 fn hold(name: &str, set_up: impl Fn() -> Broken) {
     assert!(NAMES.contains(&name));
-    let run = set_up().met_by("", " --give-up 2 square --count 1");
-    let check = set_up().met_by("check ", "");
+    let (run, check) = (set_up(), set_up());
+    let job = format!(" --give-up {} square --count 1", run.give_up_s);
+    let run = run.met_by("", &job);
+    let check = check.met_by("check ", "");
     for (kind, text) in [("run", run), ("check", check)] {
         let path = folder().join(format!("{name}.{kind}.txt"));
         if env::var_os("UPDATE_GOLDEN").is_some() {
@@ -141,7 +152,9 @@ fn every_golden_file_is_held() {
 
 #[test]
 fn no_listener() {
-    hold("no-listener", || Broken::at(free_port("127.77.13.1")));
+    hold("no-listener", || {
+        Broken::at(free_port("127.77.13.1")).given_up()
+    });
 }
 
 #[test]
@@ -204,7 +217,9 @@ fn no_free_slot() {
         let worker = Worker::start(1);
         let head = |_| Client::greeted(&worker.address);
         let heads: Vec<Client> = (0..CONNECTIONS_MAX).map(head).collect();
-        Broken::at(&worker.address).alive((worker, heads))
+        Broken::at(&worker.address)
+            .alive((worker, heads))
+            .given_up()
     });
 }
 
@@ -212,7 +227,7 @@ fn no_free_slot() {
 fn all_lost() {
     hold("all-lost", || Broken {
         addresses: vec![mortal("127.77.13.2"), mortal("127.77.13.3")],
-        ..Broken::at("")
+        ..Broken::at("").given_up()
     });
 }
 

@@ -234,7 +234,7 @@ fn who_says_nothing_after_the_opening_is_closed_in_time() {
 fn workers_inside_a_head_have_a_key_that_nobody_else_has() {
     let mut command = head("--local 1 square --count 1000000 --work-ms 5");
     let head = Process::start(command.env("RUST_LOG", "info"));
-    let line = head.err.wait_for(" is up: 1 slots");
+    let line = head.err.wait_for(" is up: 1 slot,");
     let address = line
         .split_whitespace()
         .find(|word| word.contains("127.0.0.1:"));

@@ -94,7 +94,7 @@ fn charged(ended: &Ended) -> BTreeMap<u64, u32> {
 /// Where and how each attempt of the poison ended, as the head says.
 #[track_caller]
 fn causes(ended: &Ended) -> Vec<String> {
-    let start = format!("head: error: task {POISON} failed: given up: it was running when ");
+    let start = format!("head: error: task {POISON} failed: given up: ");
     let mut said = ended
         .err
         .iter()
@@ -102,7 +102,7 @@ fn causes(ended: &Ended) -> Vec<String> {
     let (said, again) = (said.next(), said.next());
     let said = said.unwrap_or_else(|| panic!("no {start:?} in {:#?}", ended.err));
     assert_eq!(again, None, "it is given up once");
-    let (_, causes) = said.split_once(" workers were lost (").unwrap();
+    let (_, causes) = said.split_once(" lost while it ran (").unwrap();
     let (causes, _) = causes.split_once("); it may be what kills them").unwrap();
     causes.split("; ").map(str::to_owned).collect()
 }

@@ -68,7 +68,7 @@ fn a_worker_with_another_slot_goes_on() {
     worker.says("task 50 does not stop although its time is over; slots left: 1 of 2");
     // And the next head is told that there is one.
     let ended = run_head(&format!("-w {} --compare square --count 3", worker.address)).expect(0);
-    ended.says("on 1 slots");
+    ended.says("on 1 slot");
 }
 
 #[test]

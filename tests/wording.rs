@@ -93,6 +93,10 @@ fn every_message_has_an_entry_and_every_entry_its_message() {
     let mut complaints: Vec<_> = unused.map(|other| format!("nowhere: {other}")).collect();
     let page = fs::read_to_string(root.join("docs/MESSAGES.md")).unwrap();
     complaints.extend(differences(&messages, &entries(&page)));
+    let gone = WORDY
+        .iter()
+        .filter(|wordy| !root.join("src").join(wordy.0).exists());
+    complaints.extend(gone.map(|wordy| format!("nowhere: {}", wordy.0)));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 

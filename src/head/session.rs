@@ -132,8 +132,9 @@ impl<W: Workload> Head<W> {
             return self.bar(index, &reason, now, out);
         }
         info!(
-            "worker {} is up: {slots} slots, release {}",
+            "worker {} is up: {}, release {}",
             link.name,
+            count(slots.into(), "slot"),
             printable(release.as_bytes())
         );
         // A process that lived on through the loss of its connection was not killed by a task.

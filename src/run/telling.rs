@@ -46,9 +46,9 @@ pub(super) fn compare(role: &Head<Compared<Job>>, serial: &Serial) -> Comparison
 pub(super) fn say_comparison(comparison: &Comparison, role: &Head<Compared<Job>>, quiet: bool) {
     if let (Some(distributed), false) = (comparison.distributed, quiet) {
         let speed_up = comparison.serial.as_secs_f64() / distributed.as_secs_f64().max(1e-6);
-        let slots = role.slots();
+        let slots = count(role.slots().into(), "slot");
         say(&format!("Distributed time: {}", seconds(distributed)));
-        say(&format!("Speed-up: {speed_up:.2}x on {slots} slots"));
+        say(&format!("Speed-up: {speed_up:.2}x on {slots}"));
     }
     match (comparison.is_complete, comparison.is_identical) {
         // Why has been said.

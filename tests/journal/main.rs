@@ -219,7 +219,7 @@ fn an_early_end_says_how_to_go_on() {
     let ended = Run { process, out }.end().expect(130);
     let recorded = journal.tasks().len();
     let path = journal.path.display();
-    let how = format!("are in {path}: the same command with --resume goes on from there");
+    let how = format!("in {path}: the same command with --resume goes on from there");
     ended.says(&format!("head: warning: {recorded} outcomes {how}"));
     let printed = ended.text().lines().count();
     assert!((10..=recorded).contains(&printed) && recorded < 200);
