@@ -141,6 +141,8 @@ fn a_worker_cut_to_a_tenth_is_shown_and_gets_a_tenth() {
     assert_eq!(tallies.filter(is_whole).count(), 2, "{:?}", ended.err);
     let is_loss = |line: &&String| line.contains("silent for") || line.contains("is gone");
     assert_eq!(ended.err.iter().find(is_loss), None);
+    // Before their groups, which cannot go while somebody is in them.
+    drop(workers);
 }
 
 #[test]
