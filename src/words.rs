@@ -78,6 +78,12 @@ pub fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
+/// That so many tasks go, as in "3 tasks go elsewhere".
+pub fn tasks_go(number: u64) -> String {
+    let verb = if number == 1 { "goes" } else { "go" };
+    format!("{} {verb}", count(number, "task"))
+}
+
 /// The digits of a whole number, between which there may be `_`; `None` if it is something else.
 pub fn digits(typed: &str) -> Option<String> {
     let is_digit = |c: char| c.is_ascii_digit();

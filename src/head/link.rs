@@ -18,7 +18,7 @@ use crate::scheduler::Loss;
 use crate::silence::Silence;
 use crate::throttle::Throttle;
 use crate::time::{Duration, Time};
-use crate::words::count;
+use crate::words::tasks_go;
 
 /// A worker this head was told of.
 #[derive(Debug)]
@@ -265,8 +265,8 @@ impl Link {
                 warn!("worker {name} is gone: {reason}; it is dialled again");
             }
             Outage::None => {
-                let tasks = count(returned as u64, "task");
-                warn!("worker {name} is gone: {reason}; {tasks} to be done elsewhere");
+                let tasks = tasks_go(returned as u64);
+                warn!("worker {name} is gone: {reason}; {tasks} elsewhere");
             }
         }
         self.outage = Outage::Said;

@@ -18,7 +18,7 @@ use crate::role::{CloseReason, ConnId, Sink};
 use crate::scheduler::Loss;
 use crate::silence::Passed;
 use crate::time::Time;
-use crate::words::count;
+use crate::words::{count, tasks_go};
 
 impl<W: Workload> Head<W> {
     pub(super) fn opened(&mut self, conn: ConnId, index: u32, now: Time, out: &mut impl Sink) {
@@ -266,8 +266,8 @@ impl<W: Workload> Head<W> {
         link.bar(reason);
         error!("worker {} cannot be used: {reason}", link.name);
         if returned > 0 {
-            let tasks = count(returned as u64, "task");
-            warn!("worker {} had {tasks}, to be done elsewhere", link.name);
+            let tasks = tasks_go(returned as u64);
+            warn!("{tasks} from worker {} elsewhere", link.name);
         }
         let is_barred = |state: &State| matches!(state, State::Barred);
         if self.links.iter().all(|link| is_barred(&link.state)) {
@@ -324,8 +324,8 @@ impl<W: Workload> Head<W> {
                     let loss = link.loss(&cause);
                     let returned = self.scheduler.take_back(index, &loss);
                     link.tally.lost += returned as u64;
-                    let (name, tasks) = (&link.name, count(returned as u64, "task"));
-                    warn!("worker {name} {silent}; {tasks} to be done elsewhere");
+                    let (name, tasks) = (&link.name, tasks_go(returned as u64));
+                    warn!("worker {name} {silent}; {tasks} elsewhere");
                     link.trouble = silent;
                     self.note_unusable(now);
                 }
