@@ -3,7 +3,7 @@
 //! What it is: an owned byte string of fixed length that, if it is large, goes to a short list of
 //! spares of its thread when it is dropped, and is taken from there when one is needed: what comes
 //! fresh from the system costs a page fault per 4 KiB, and those cost many times the copy. What it is
-//! not: an allocator, or a thing to share; what another thread drops serves that thread's next need.
+//! not: an allocator; what another thread drops serves that thread's next need.
 //!
 //! Invariant: a thread keeps at most [`SPARE_BYTES_MAX`] of spares. Their old bytes are never read:
 //! whoever takes one keeps count of what it has filled.
@@ -20,7 +20,7 @@ thread_local! {
 }
 
 /// An owned byte string of fixed length.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer(Box<[u8]>);
 
 impl Buffer {
@@ -62,18 +62,6 @@ impl Buffer {
 
     fn is_large(&self) -> bool {
         self.len() >= Buffer::LARGE_BYTES
-    }
-}
-
-impl From<&[u8]> for Buffer {
-    /// A buffer that begins with `source`.
-    fn from(source: &[u8]) -> Buffer {
-        if source.len() < Buffer::LARGE_BYTES {
-            return Buffer(source.into());
-        }
-        let mut buffer = Buffer::with_room(source.len());
-        buffer[..source.len()].copy_from_slice(source);
-        buffer
     }
 }
 
@@ -149,7 +137,7 @@ mod tests {
         assert!(Buffer::spare(8 << 10).is_none(), "small ones are not kept");
         assert!(Buffer::spare(400 << 10).is_none(), "it is far too long");
         assert!(Buffer::spare(2 << 20).is_none(), "it is too short");
-        assert_eq!(Buffer::from(&[7; 1 << 20][..]).as_ptr(), place);
+        assert_eq!(Buffer::with_room(1 << 20).as_ptr(), place);
         assert_eq!(Buffer::with_room((1 << 20) + 64).as_ptr(), place);
     }
 

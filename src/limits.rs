@@ -132,6 +132,9 @@ pub const FAILURE_REASON_BYTES: usize = 256;
 pub const SPARE_BYTES_MAX: usize = 4 << 20;
 /// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 2 << 20;
+/// Pieces of memory written to one connection at once: a few large payloads, each with what is before
+/// it.
+pub const WRITE_PIECES_MAX: usize = 16;
 /// Size of the one read buffer that all connections of a reactor share.
 pub const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Connections accepted per turn before sockets already open get theirs.

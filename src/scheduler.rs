@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use crate::frame::Status;
 use crate::journal::Outcome;
 use crate::limits::{WINDOW_BYTES, WINDOW_TASKS};
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 use crate::role::Attempt;
 use crate::time::Time;
 
@@ -147,7 +147,7 @@ impl Scheduler {
         assert!(self.next_fresh().is_none(), "tasks are sent in order");
         let task = self.table.push(|payload| payload.set(input));
         self.fresh = task + 1;
-        let (reason, times) = (reason.as_bytes(), Times::default());
+        let (reason, times) = (Bytes::from(reason), Times::default());
         (self.table).answer(task, NO_WORKER, Status::Failed, reason, times);
     }
 
@@ -208,7 +208,7 @@ impl Scheduler {
 
     /// Makes an attempt of a ready task and gives it to `worker`.
     #[inline(always)]
-    pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+    pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
         if task == self.fresh {
             self.fresh += 1;
         } else {
@@ -219,7 +219,7 @@ impl Scheduler {
     }
 
     #[inline(always)]
-    fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+    fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
         let attempts_max = self.attempts_max;
         if self.seats[worker as usize].is_full() {
             self.prune(worker);
@@ -233,7 +233,7 @@ impl Scheduler {
             assert!(!seat.is_taken_whole || seat.tasks == 1, "it runs alone");
         }
         let number = entry.attempt;
-        (Attempt { task, number }, &entry.payload)
+        (Attempt { task, number }, entry.payload.lend())
     }
 
     /// Takes an outcome from `worker`.
@@ -243,7 +243,7 @@ impl Scheduler {
         worker: u32,
         attempt: Attempt,
         status: Status,
-        output: &[u8],
+        output: Bytes<'_>,
         run_us: u32,
         now: Time,
     ) -> Verdict {
@@ -491,7 +491,7 @@ impl Scheduler {
 
     /// A task has its outcome; what else was tried for it was in vain.
     #[inline(always)]
-    fn settle(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
+    fn settle(&mut self, task: u64, worker: u32, status: Status, output: Bytes<'_>, times: Times) {
         self.table.answer(task, worker, status, output, times);
         self.cancel_twin(task);
         self.retries.forget(task);
