@@ -402,30 +402,6 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Its payload, if its kind has one; always the last of its bytes.
-    fn payload(&self) -> Option<Bytes<'a>> {
-        match *self {
-            Frame::Task { input, .. } => Some(input),
-            Frame::Outcome { output, .. } => Some(output),
-            _ => None,
-        }
-    }
-
-    /// Appends its encoding but for its payload, which is to follow.
-    fn encode_before_payload(mut self, out: &mut Vec<u8>) {
-        let (begin, bytes) = (out.len(), self.encoded_bytes());
-        if let Frame::Task { input: payload, .. }
-        | Frame::Outcome {
-            output: payload, ..
-        } = &mut self
-        {
-            *payload = Bytes::default();
-        }
-        self.encode(out);
-        let body_bytes = u32::try_from(bytes - HEADER_BYTES).expect("a body is below 4 GiB");
-        BigEndian::write_u32(&mut out[begin..][field::LENGTH], body_bytes);
-    }
-
     /// Reads a body of `kind`. Strict: every byte has a meaning and only one encoding.
     #[inline(always)]
     fn parse(kind: Kind, body: Bytes<'a>) -> Result<Frame<'a>, FrameError> {

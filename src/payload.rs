@@ -2,12 +2,12 @@
 //!
 //! What it is: [`Payload`], an owned byte string that keeps up to 22 bytes in place, because an
 //! allocation per small task is the second largest cost of a task farm after a map per task; and
-//! [`Bytes`], the same lent. Many bytes are shared, not copied, from the socket that brought them to
-//! the one that takes them: to copy a MiB costs as much as the system takes to carry it. What it is
-//! not: a growable buffer.
+//! [`Bytes`], the same lent. Many bytes are shared, not copied, all the way from where they came to
+//! the socket: a copy costs as much as the system takes to carry them. What it is not: a growable
+//! buffer.
 //!
-//! Invariant: a payload of at most [`Payload::INLINE_BYTES`] owns no heap memory, and nobody writes to
-//! memory that is shared.
+//! Invariant: a payload of at most [`Payload::INLINE_BYTES`] owns no heap memory, and what is shared
+//! does not change.
 
 use std::fmt;
 use std::ops::Deref;
@@ -30,7 +30,7 @@ enum Repr {
     /// At least [`Buffer::LARGE_BYTES`].
     Shared {
         len: u32,
-        /// How far they reach. Whatever precedes them in their memory arrived with them.
+        /// Where they end in their memory. Before them is what they arrived with, a frame's header.
         end: u32,
         memory: Arc<Buffer>,
     },
@@ -64,13 +64,14 @@ impl Payload {
                 *len = source.len() as u8;
                 copy_small(&source, bytes);
             }
-            _ => self.set_other(source),
+            _ => self.set_other(source.bytes, source.owner),
         }
     }
 
+    /// By its parts, which need not be in memory for this to be called.
     #[cold]
-    fn set_other(&mut self, source: Bytes<'_>) {
-        *self = Payload::from(source);
+    fn set_other(&mut self, bytes: &[u8], owner: Option<&Payload>) {
+        *self = Payload::from(Bytes { bytes, owner });
     }
 
     /// The same with the bytes of `vec`, see [`Payload::take`].
@@ -89,8 +90,7 @@ impl Payload {
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Inline { len, .. } => usize::from(*len),
-            Repr::Boxed(bytes) => bytes.len(),
-            Repr::Shared { len, .. } => *len as usize,
+            _ => self.heap().len(),
         }
     }
 
@@ -155,6 +155,16 @@ impl Payload {
         Bytes {
             bytes: self,
             owner: Some(self),
+        }
+    }
+
+    /// The bytes of one that is not small.
+    #[cold]
+    fn heap(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { .. } => unreachable!("the caller has read that"),
+            Repr::Boxed(bytes) => bytes,
+            Repr::Shared { len, end, memory } => &memory[(end - len) as usize..*end as usize],
         }
     }
 
@@ -245,8 +255,7 @@ impl Deref for Payload {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Repr::Boxed(bytes) => bytes,
-            Repr::Shared { len, end, memory } => &memory[(end - len) as usize..*end as usize],
+            _ => self.heap(),
         }
     }
 }

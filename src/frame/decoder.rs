@@ -118,7 +118,8 @@ impl Decoder {
         self.tail = tail;
     }
 
-    /// The tail's unit is done with; a large one's memory is for whoever has kept it, or needs it next.
+    /// The tail's unit is done with. A large one's memory is for whoever has kept its payload, or else
+    /// for the next need.
     fn clear(&mut self) {
         self.filled = 0;
         self.lent = Payload::EMPTY;

@@ -11,9 +11,11 @@
 use std::collections::VecDeque;
 use std::iter;
 
-use super::{Frame, Side, opening};
+use byteorder::{BigEndian, ByteOrder};
+
+use super::{Frame, HEADER_BYTES, Side, field, opening};
 use crate::buffer::Buffer;
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 
 /// Bytes waiting to be written to one connection.
 #[derive(Debug)]
@@ -53,26 +55,35 @@ impl Outbox {
     pub fn push(&mut self, frame: &Frame<'_>) -> usize {
         let bytes = frame.encoded_bytes();
         if bytes >= Buffer::LARGE_BYTES || self.last.len() >= Outbox::CHUNK_BYTES {
-            self.push_chunk(frame);
+            self.push_chunk(*frame);
         } else {
             frame.encode(&mut self.last);
         }
         bytes
     }
 
-    /// Appends `frame`, and its payload as a chunk if that is large.
+    /// Appends `frame`: what is before its payload, and then that, as a chunk if it is large.
     #[cold]
-    fn push_chunk(&mut self, frame: &Frame<'_>) {
+    fn push_chunk(&mut self, mut frame: Frame<'_>) {
         if self.last.len() >= Outbox::CHUNK_BYTES {
             self.end_chunk();
         }
-        match frame.payload() {
-            Some(payload) if payload.len() >= Buffer::LARGE_BYTES => {
-                frame.encode_before_payload(&mut self.last);
+        let body_bytes = frame.encoded_bytes() - HEADER_BYTES;
+        let payload = match &mut frame {
+            Frame::Task { input, .. } => std::mem::take(input),
+            Frame::Outcome { output, .. } => std::mem::take(output),
+            _ => Bytes::default(),
+        };
+        let begin = self.last.len();
+        frame.encode(&mut self.last);
+        let length = u32::try_from(body_bytes).expect("a body is below 4 GiB");
+        BigEndian::write_u32(&mut self.last[begin..][field::LENGTH], length);
+        match payload.len() {
+            Buffer::LARGE_BYTES.. => {
                 self.end_chunk();
                 self.chunks.push_back(Payload::from(payload));
             }
-            _ => _ = frame.encode(&mut self.last),
+            _ => self.last.extend_from_slice(&payload),
         }
     }
 
