@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
 
 use crate::limits::SPARE_BYTES_MAX;
@@ -35,11 +36,15 @@ impl Buffer {
 
     /// At least `bytes` zeros.
     pub fn zeroed(bytes: usize) -> Buffer {
-        let bytes = match bytes {
-            Buffer::LARGE_BYTES.. => (bytes + 64).next_multiple_of(Buffer::LARGE_BYTES),
-            _ => bytes,
-        };
-        Buffer(vec![0; bytes].into())
+        if bytes < Buffer::LARGE_BYTES {
+            return Buffer(vec![0; bytes].into());
+        }
+        // What glibc maps by itself begins 16 bytes into a page. What the kernel copies there, or from
+        // there behind a header, is then written a few bytes ahead of where it is read, modulo the
+        // page, which takes some processors (AMD's) half as long again. Once glibc has seen as much
+        // freed it maps no more of this size; what it finds elsewhere begins anywhere.
+        drop(black_box(Vec::<u8>::with_capacity(2 * bytes)));
+        Buffer(vec![0; (bytes + 64).next_multiple_of(4096)].into())
     }
 
     /// The latest spare with room for `bytes` and not for more than twice as many, if there is one.
