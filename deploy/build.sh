@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds what runs on a bare Linux: DIR/head and DIR/worker, fully static and stripped, and
-# DIR/SHA256SUMS. Two builds of one commit are one hash, wherever they are done.
+# DIR/SHA256SUMS; with their manual pages. Two builds of one commit are one hash, wherever they
+# are done.
 #
 # Usage: deploy/build.sh [DIR]                                        (default: dist)
 #
@@ -48,6 +49,7 @@ for program in head worker; do
     "$dir/$program" --version >/dev/null || fail "$program does not start"
     echo "$program: $bytes bytes"
 done
+install -m 644 docs/man/*.1 "$dir"
 cd "$dir"
 sha256sum head worker >SHA256SUMS
 cat SHA256SUMS

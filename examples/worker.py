@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 HELLO, WELCOME, REFUSE, JOB, TASK, OUTCOME, PING, PONG, _, CANCEL = range(1, 11)
 DONE, FAILED, RETURNED, TIMED_OUT = range(4)
-OPENING, PAYLOAD_MAX, CREDIT_TASKS, CREDIT_BYTES = b"TM\r\n\0\2", 1 << 20, 4096, 16 << 20
+OPENING, PAYLOAD_MAX, CREDIT_TASKS, CREDIT_BYTES = b"TM\r\n\0\3", 1 << 20, 4096, 16 << 20
 SLOT, INCARNATION = ThreadPoolExecutor(1), os.urandom(8)  # one slot, for however many heads
 
 def square(setup, data, stop):

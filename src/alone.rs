@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(run_on("square", "", b"7\n"), gives("49\n"));
         assert_eq!(run_on("square", "1", b" 7"), gives("49\n"));
         assert_eq!(run_on("primes", "", b"1 1000000\n"), gives("78498\n"));
+        assert_eq!(run_on("primes", "", b"1 1_000_000\n"), gives("78498\n"));
         assert_eq!(run_on("reverse", "", b"deer\n"), gives("\nreed"));
     }
 
@@ -144,6 +145,8 @@ mod tests {
             ("square", "soon", b"7"),
             ("square", "", b"seven"),
             ("square", "", b"7 8"),
+            ("square", "", b"+7"),
+            ("square", "", b"99999999999999999999"),
             ("square", "", b"\xff"),
             ("primes", "1", b"1 10"),
             ("primes", "", b"10"),

@@ -110,13 +110,14 @@ impl<W: Workload> Check<W> {
                     Refusal::Job => {
                         "start the worker of this release there, if it is not meant for other jobs"
                     }
-                    Refusal::Busy => "check again later",
+                    Refusal::Busy => "try again later, or use another worker",
                     Refusal::Protocol => "install the same release on both",
                 };
                 self.condemn(index, format!("it refused: {reason}; {cure}"), out);
             }
             (Stage::Pinging { .. }, Frame::Pong) => self.pong(index, now, out),
             (_, Frame::Ping) => subject.owes_pong = true,
+            (_, Frame::Usage { .. }) => {}
             (_, Frame::Drain) => {
                 let reason = "it is about to end; start it again".into();
                 self.condemn(index, reason, out);

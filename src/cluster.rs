@@ -207,7 +207,7 @@ impl Cluster {
         let mut head = Head::new(self.config.clone(), job);
         let work = move || {
             let ran = reactor.run(&mut head);
-            ran.map(|exit| (exit, head.trouble().to_owned()))
+            ran.map(|exit| (exit, head.trouble()))
             // The job says that it is over when it is dropped, however that comes about.
         };
         let thread = thread::Builder::new().name("head".into()).spawn(work)?;
@@ -351,7 +351,7 @@ pub enum Error {
         reason: String,
     },
     /// No worker could be used: none has the kernel, or none could be reached for so long
-    /// ([`Cluster::give_up`]). What was wrong with the last one.
+    /// ([`Cluster::give_up`]). What is wrong with each, of many with the first few.
     NoWorker(String),
     /// The operating system refused something that a run cannot do without.
     System(io::Error),

@@ -57,9 +57,14 @@ impl<T> Conns<T> {
         })
     }
 
+    /// Their values, by slot.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flatten().map(|(_, value)| value)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.iter().flatten().count()
+        self.values().count()
     }
 }
 

@@ -8,7 +8,8 @@
 //! a few of ten milliseconds are answered in bursts, and a burst was promised work for as long as the
 //! next long task takes; and beyond a round trip of `AHEAD_US` the rate never rises at all.)
 //!
-//! Invariant: between two attempts per slot and the credit; integers only, so that it replays.
+//! Invariant: between two attempts per slot (one while it is throttled) and the credit; integers only,
+//! so that it replays.
 
 use crate::time::{Duration, Time};
 
@@ -30,6 +31,8 @@ const MEAN_US: u64 = 64_000;
 pub struct Depth {
     tasks: u32,
     slots: u32,
+    /// Attempts per slot, at least.
+    per_slot: u32,
     ceiling: u32,
     /// The latest attempts, and how long they ran together.
     ran: u64,
@@ -43,6 +46,7 @@ impl Depth {
         let mut depth = Depth {
             tasks: 0,
             slots: 0,
+            per_slot: 2,
             ceiling: credit,
             ran: 0,
             ran_us: 0,
@@ -56,6 +60,12 @@ impl Depth {
     pub fn set_slots(&mut self, slots: u16) {
         self.slots = slots.into();
         self.tasks = self.floor();
+    }
+
+    /// While it is throttled nothing waits behind a long attempt: what it holds is late anyway, and
+    /// others would be done with it sooner.
+    pub fn set_throttled(&mut self, is_throttled: bool) {
+        self.per_slot = if is_throttled { 1 } else { 2 };
     }
 
     /// Takes note of an attempt that ran for so long and brought so many bytes. Those take their time,
@@ -90,7 +100,7 @@ impl Depth {
     }
 
     fn floor(&self) -> u32 {
-        (2 * self.slots).min(self.ceiling)
+        (self.per_slot * self.slots).min(self.ceiling)
     }
 }
 
@@ -126,6 +136,16 @@ mod tests {
         assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 6);
         let mut depth = Depth::new(3, 5, Time::ZERO);
         assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 5);
+    }
+
+    #[test]
+    fn a_throttled_worker_holds_one_long_attempt_per_slot_and_short_ones_as_ever() {
+        let mut depth = Depth::new(2, 4096, Time::ZERO);
+        depth.set_throttled(true);
+        assert_eq!(run(&mut depth, 1, &[1_000_000; 2]), [2]);
+        assert_eq!(run(&mut depth, 12, &[0; 1000])[11], 4096);
+        depth.set_throttled(false);
+        assert_eq!(run(&mut depth, 3, &[1_000_000; 2])[2], 4);
     }
 
     #[test]

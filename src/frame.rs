@@ -7,8 +7,6 @@
 //! Invariant: the encoding is canonical. Whatever the decoder accepts re-encodes to the same bytes;
 //! everything else is a [`FrameError`], and a stream that has had one yields nothing further.
 
-use std::fmt;
-
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::payload::Bytes;
@@ -17,11 +15,13 @@ use crate::role::Attempt;
 mod decoder;
 mod error;
 mod kind;
+mod opening;
 mod outbox;
 
 pub use decoder::{Decoder, Frames};
 pub use error::FrameError;
 pub use kind::Kind;
+pub use opening::{PROTOCOL_VERSION, Side, check_opening, keyed_opening, opening};
 pub use outbox::Outbox;
 
 /// Runs the byte examples of the page, so that it cannot drift from the code.
@@ -29,8 +29,6 @@ pub use outbox::Outbox;
 #[doc = include_str!("../docs/PROTOCOL.md")]
 pub struct ProtocolPage;
 
-/// Version of this wire, not of the release. It changes when an old peer would misread a new one.
-pub const PROTOCOL_VERSION: u16 = 2;
 /// Length of the opening, and of every frame's header.
 pub const HEADER_BYTES: usize = 8;
 /// Most bytes a frame body may have beside its payload.
@@ -38,18 +36,9 @@ pub const FIXED_BYTES_MAX: usize = 32;
 /// Longest release string in a greeting.
 pub const RELEASE_BYTES_MAX: usize = 32;
 
-/// First bytes of both directions. The line end makes a web server answer at once, so that it is
-/// recognised by its answer and not by a time-out.
-const MAGIC: [u8; 4] = *b"TM\r\n";
-
-/// Field positions, in the opening, the header and the bodies.
+/// Field positions, in the header and the bodies.
 mod field {
     use std::ops::Range;
-
-    pub const MAGIC: Range<usize> = 0..4;
-    pub const VERSION: Range<usize> = 4..6;
-    pub const SIDE: usize = 6;
-    pub const KEYED: usize = 7;
 
     pub const LENGTH: Range<usize> = 0..4;
     pub const KIND: usize = 4;
@@ -86,84 +75,10 @@ mod field {
 
     pub const SLOTS: Range<usize> = 0..2;
     pub const SLOTS_END: usize = 2;
-}
 
-/// Which end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Dials, sends tasks.
-    Head,
-    /// Listens, sends outcomes.
-    Worker,
-}
-
-impl Side {
-    /// The other end.
-    pub const fn peer(self) -> Side {
-        match self {
-            Side::Head => Side::Worker,
-            Side::Worker => Side::Head,
-        }
-    }
-
-    const fn byte(self) -> u8 {
-        match self {
-            Side::Head => b'h',
-            Side::Worker => b'w',
-        }
-    }
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Side::Head => "head",
-            Side::Worker => "worker",
-        })
-    }
-}
-
-/// The 8 plain bytes that `side` sends first if it has no key: magic, version, side, 0.
-pub fn opening(side: Side) -> [u8; HEADER_BYTES] {
-    let mut bytes = [0; HEADER_BYTES];
-    bytes[field::MAGIC].copy_from_slice(&MAGIC);
-    BigEndian::write_u16(&mut bytes[field::VERSION], PROTOCOL_VERSION);
-    bytes[field::SIDE] = side.byte();
-    bytes
-}
-
-/// The same if it has one.
-pub fn keyed_opening(side: Side) -> [u8; HEADER_BYTES] {
-    let mut bytes = opening(side);
-    bytes[field::KEYED] = 1;
-    bytes
-}
-
-/// Checks the opening that the peer of `ours` sent, which must have a key or none like this side.
-///
-/// # Errors
-/// What is wrong with it. All of these are permanent.
-pub fn check_opening(
-    ours: Side,
-    is_keyed: bool,
-    bytes: &[u8; HEADER_BYTES],
-) -> Result<(), FrameError> {
-    if bytes[field::MAGIC] != MAGIC {
-        return Err(FrameError::NotTeamster);
-    }
-    let version = BigEndian::read_u16(&bytes[field::VERSION]);
-    if version != PROTOCOL_VERSION {
-        return Err(FrameError::Version { theirs: version });
-    }
-    if bytes[field::SIDE] != ours.peer().byte() {
-        return Err(FrameError::SameSide);
-    }
-    match (bytes[field::KEYED], is_keyed) {
-        (0, false) | (1, true) => Ok(()),
-        (0, true) => Err(FrameError::Unkeyed),
-        (_, false) => Err(FrameError::Keyed),
-        (_, true) => Err(FrameError::NotTeamster),
-    }
+    pub const USAGE_CPU_MS: Range<usize> = 0..4;
+    pub const USAGE_WAITED_MS: Range<usize> = 4..8;
+    pub const USAGE_END: usize = 8;
 }
 
 /// How an attempt ended.
@@ -276,6 +191,14 @@ pub enum Frame<'a> {
         /// At least 1: a worker without any drains.
         slots: u16,
     },
+    /// What the worker's process has had of its machine since the last `Usage` of this session, or
+    /// since its `Job`. Tasks of other heads are in it.
+    Usage {
+        /// How long its threads, and programs it has started, ran on a processor, summed.
+        cpu_ms: u32,
+        /// How long they could have run and got no processor, summed.
+        waited_ms: u32,
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -293,6 +216,7 @@ impl<'a> Frame<'a> {
             Frame::Drain => Kind::Drain,
             Frame::Cancel { .. } => Kind::Cancel,
             Frame::Slots { .. } => Kind::Slots,
+            Frame::Usage { .. } => Kind::Usage,
         }
     }
 
@@ -310,6 +234,7 @@ impl<'a> Frame<'a> {
                 Frame::Ping | Frame::Pong | Frame::Drain => 0,
                 Frame::Cancel { .. } => field::CANCEL_END,
                 Frame::Slots { .. } => field::SLOTS_END,
+                Frame::Usage { .. } => field::USAGE_END,
             }
     }
 
@@ -397,6 +322,12 @@ impl<'a> Frame<'a> {
             Frame::Slots { slots } => {
                 let mut fixed = [0; field::SLOTS_END];
                 BigEndian::write_u16(&mut fixed[field::SLOTS], slots);
+                append(kind, fixed, [], out)
+            }
+            Frame::Usage { cpu_ms, waited_ms } => {
+                let mut fixed = [0; field::USAGE_END];
+                BigEndian::write_u32(&mut fixed[field::USAGE_CPU_MS], cpu_ms);
+                BigEndian::write_u32(&mut fixed[field::USAGE_WAITED_MS], waited_ms);
                 append(kind, fixed, [], out)
             }
         }
@@ -505,6 +436,13 @@ impl<'a> Frame<'a> {
                 match BigEndian::read_u16(&fixed[field::SLOTS]) {
                     0 => return Err(value("no slots")),
                     slots => Frame::Slots { slots },
+                }
+            }
+            Kind::Usage => {
+                let fixed = whole::<{ field::USAGE_END }>(kind, body)?;
+                Frame::Usage {
+                    cpu_ms: BigEndian::read_u32(&fixed[field::USAGE_CPU_MS]),
+                    waited_ms: BigEndian::read_u32(&fixed[field::USAGE_WAITED_MS]),
                 }
             }
         })

@@ -24,7 +24,7 @@ use crate::frame::Frame;
 use crate::kernel::Workload;
 use crate::limits::{
     ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
-    SETTLE_TIMEOUT,
+    SETTLE_TIMEOUT, TROUBLES_MAX,
 };
 use crate::overview::{Overview, Tally};
 use crate::rate::Meter;
@@ -32,6 +32,7 @@ use crate::rng::SplitMix64;
 use crate::role::{Event, Exit, Role, Sink, Span};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
+use crate::words::count;
 
 pub use crate::scheduler::Misfit;
 use link::{Link, State};
@@ -137,8 +138,6 @@ pub struct Head<W> {
     last_outcome_at: Time,
     /// There is a deadline for what is late.
     is_tail: bool,
-    /// Of the worker that was lost last.
-    trouble: String,
     /// Workers of earlier runs, whose outcomes the journal has.
     former: Vec<String>,
     replayed: u64,
@@ -224,7 +223,6 @@ impl<W: Workload> Head<W> {
             first_dial_at: None,
             last_outcome_at: Time::ZERO,
             is_tail: false,
-            trouble: String::new(),
             former: Vec::new(),
             replayed: 0,
             meter: Meter::default(),
@@ -272,9 +270,18 @@ impl<W: Workload> Head<W> {
             .since(self.first_dial_at.unwrap_or(self.last_outcome_at))
     }
 
-    /// What was wrong with the worker that was lost last; nothing if none was.
-    pub fn trouble(&self) -> &str {
-        &self.trouble
+    /// What is wrong with the workers, of no more than `TROUBLES_MAX`.
+    pub fn trouble(&self) -> String {
+        let links = self.links.iter().filter(|link| !link.trouble.is_empty());
+        let others = links.clone().count().saturating_sub(TROUBLES_MAX);
+        let mut parts: Vec<String> = links
+            .take(TROUBLES_MAX)
+            .map(|link| format!("worker {}: {}", link.name, link.trouble))
+            .collect();
+        if others > 0 {
+            parts.push(format!("and {others} more"));
+        }
+        parts.join("; ")
     }
 
     /// The credit a connected worker granted and the attempts it holds, for the simulator's ledger.
@@ -294,6 +301,12 @@ impl<W: Workload> Head<W> {
         self.links[worker as usize].trust.is_aside()
     }
 
+    /// Whether a worker does not get its processors, for the simulator's ledger.
+    pub fn is_throttled(&self, worker: u32) -> bool {
+        let session = self.links[worker as usize].session();
+        session.is_some_and(|session| session.throttle.is_throttled())
+    }
+
     /// Whether a worker was asked for a sign of life that has not come, for the simulator's ledger.
     pub fn is_probed(&self, worker: u32) -> bool {
         let session = self.links[worker as usize].session();
@@ -309,11 +322,11 @@ impl<W: Workload> Head<W> {
     fn give_up(&mut self, reason: &str, now: Time, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
         if !self.exhausted || counts.undone() > 0 {
-            for link in self.links.iter().filter(|link| !link.was_tried()) {
-                self.trouble = format!("worker {} has not answered yet", link.name);
-                error!("{}", self.trouble);
+            for link in self.links.iter_mut().filter(|link| !link.was_tried()) {
+                link.trouble = "it has not answered yet".into();
+                error!("worker {}: {}", link.name, link.trouble);
             }
-            error!("{reason}: giving up");
+            error!("{reason}");
             self.end(Exit::NoWorker, now, out);
         }
     }
@@ -338,16 +351,12 @@ impl<W: Workload> Head<W> {
             if exit == Exit::Done && (!is_sound || self.scheduler.failed() > 0) {
                 exit = Exit::Failed;
             }
-            if undone > 0 {
-                warn!("{undone} tasks begun were not done; the results so far are written");
-            } else if !self.exhausted {
-                warn!("not all tasks were begun; the results so far are written");
+            if undone > 0 || !self.exhausted {
+                warn!("not every task is done; the results so far are written");
             }
             if counts.recording > 0 {
-                warn!(
-                    "{} are done and go to the journal, not to the results",
-                    counts.recording
-                );
+                let tasks = count(counts.recording as u64, "task");
+                warn!("{tasks} done and in the journal, but not in the results");
             }
         }
         self.write_spans(out);
@@ -374,7 +383,10 @@ impl<W: Workload> Head<W> {
             Timer::Tail => self.is_tail = false,
             Timer::GiveUp => {
                 let wait_s = self.config.give_up.as_secs_f64();
-                let reason = format!("no worker could be used for {wait_s} s (--give-up)");
+                let reason = format!(
+                    "no worker could be used for {wait_s} s (--give-up): giving up; head check with \
+                     the same --workers says what to do"
+                );
                 self.give_up(&reason, now, out);
             }
         }
@@ -413,7 +425,9 @@ impl<W: Workload> Role for Head<W> {
                 error!("{reason}");
                 self.end(Exit::Output, now, out);
             }
-            Event::Completed(_) | Event::Slots { .. } => unreachable!("a head computes nothing"),
+            Event::Completed(_) | Event::Slots { .. } | Event::Measured(_) => {
+                unreachable!("a head computes nothing")
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use crate::kernel::{Delivery, Kernels, Next, Workload};
+use crate::words::digits;
 
 pub mod bmp;
 pub mod mandelbrot;
@@ -28,13 +29,15 @@ pub fn builtin() -> Kernels {
         .with(mandelbrot::NAME, mandelbrot::open)
 }
 
-/// So many whole numbers between blanks.
+/// So many whole numbers between blanks, each as on the command line of `head`.
 fn numbers<const N: usize>(text: &str) -> Result<[u64; N], String> {
     let wrong =
         || format!("{text:?}, where there should be {N} whole numbers, with a blank between");
-    let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
-    let numbers = numbers.map_err(|_| wrong())?;
-    numbers.try_into().map_err(|_| wrong())
+    let words = text.split_whitespace();
+    let numbers: Option<Vec<u64>> = words.map(|word| digits(word)?.parse().ok()).collect();
+    numbers
+        .and_then(|numbers| numbers.try_into().ok())
+        .ok_or_else(wrong)
 }
 
 /// A number of 8 bytes as a line of text.

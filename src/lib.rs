@@ -142,6 +142,8 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc(hidden)]
+pub mod gauge;
+#[doc(hidden)]
 pub mod hash;
 #[doc(hidden)]
 pub mod head;
@@ -215,6 +217,8 @@ pub mod silence;
 pub mod status;
 #[doc(hidden)]
 pub mod supervisor;
+#[doc(hidden)]
+pub mod throttle;
 #[doc(hidden)]
 pub mod time;
 #[doc(hidden)]

@@ -126,6 +126,8 @@ pub const TRACE_BATCHES_MAX: usize = 1024;
 pub const FAILURE_GROUPS_MAX: usize = 16;
 /// So much of a reason is compared and kept.
 pub const FAILURE_REASON_BYTES: usize = 256;
+/// Workers of which the library's error says what is wrong; any more are only counted.
+pub const TROUBLES_MAX: usize = 4;
 
 /// Bytes of large buffers that a thread keeps for their next use: as many frames of the default
 /// size as a head delivers in a turn, before it takes as many new tasks.
@@ -152,6 +154,21 @@ pub const PING_AFTER: Duration = Duration::from_secs(3);
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Silence after which the connection is closed as well.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(60);
+/// A worker that holds attempts says this often what it has had of its machine ...
+pub const USAGE_INTERVAL: Duration = Duration::from_secs(2);
+/// ... and before the last of them is answered, unless it has just done so: looking takes some 50 µs,
+/// and who holds one short attempt at a time would look after each.
+pub const USAGE_PAUSE: Duration = Duration::from_millis(20);
+/// Processes of a worker's programs that it looks at.
+pub const PROCESSES_MAX: usize = 256;
+/// Whether a worker is throttled is judged over spans of at least this, less than `USAGE_INTERVAL` so
+/// that each of its reports ends one ...
+pub const THROTTLE_SPAN: Duration = Duration::from_secs(1);
+/// ... in which it waits for its processors so many times as long as it has them. Two threads that
+/// share a processor wait as long as they run, which is no more than a machine in use; ...
+pub const THROTTLE_RATIO: u64 = 2;
+/// ... and for this part of the span at least: less is what a sleeping task wakes up to.
+pub const THROTTLE_WAIT_PART: u64 = 4;
 /// While workers are idle an attempt that has run for half as long again as usual is late, but not
 /// before this: queues and round trips are no lateness. What was asked back and does not come within
 /// this is not expected any more.

@@ -17,6 +17,7 @@ use log::LevelFilter;
 
 use crate::format::printable;
 use crate::screen::Screen;
+use crate::words::count;
 
 /// Messages that wait at most.
 const QUEUE_MAX: usize = 1024;
@@ -138,7 +139,8 @@ fn write_all(program: &str, messages: &Receiver<Message>) {
         }
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text = format!("{program}: {dropped} messages dropped: nobody read them\n");
+            let messages = count(dropped, "message");
+            let text = format!("{program}: {messages} dropped: nobody read them\n");
             let _ = above_line(text.as_bytes(), |text| io::stderr().write_all(text));
         }
     }

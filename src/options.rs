@@ -16,7 +16,10 @@ use crate::role::Exit;
 mod address;
 mod cli;
 mod head;
+mod help;
 mod job;
+#[cfg(test)]
+mod pages;
 mod worker;
 
 pub use address::{Address, workers};

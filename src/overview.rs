@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::frame::Status;
 use crate::rate::Rate;
-use crate::role::Exit;
+use crate::role::{Exit, Usage};
 use crate::time::Duration;
 
 /// A run at one moment.
@@ -22,6 +22,8 @@ pub struct Overview<'a> {
     pub ended: Option<Exit>,
     /// Since the first dial.
     pub elapsed: Duration,
+    /// Processor time of the head's own process, if the system tells it.
+    pub head_cpu: Option<Duration>,
     /// Where the tasks are.
     pub tasks: Tasks,
     /// The recent rate, once it is known.
@@ -95,6 +97,8 @@ pub struct Worker<'a> {
     pub run_time: Duration,
     /// How long its slots were there for the head, summed.
     pub slot_time: Duration,
+    /// What its process had of its machine meanwhile, if it says so.
+    pub usage: Option<Usage>,
     /// Input bytes of tasks, with all that went to it beside them.
     pub sent_bytes: u64,
     /// Output bytes of outcomes.
@@ -140,8 +144,12 @@ pub enum Standing {
     Dialing,
     /// It is connected and has not said what it offers yet.
     Greeting,
+    /// The run was over before it had answered.
+    Unanswered,
     /// It takes tasks.
     Up,
+    /// It takes tasks, but does not get the processors that it could use.
+    Throttled,
     /// It has been silent for too long.
     Lost,
     /// It is about to end and takes no more tasks.
@@ -154,16 +162,23 @@ pub enum Standing {
 
 impl Standing {
     /// Every one.
-    pub const ALL: [Standing; 8] = [
+    pub const ALL: [Standing; 10] = [
         Standing::Waiting,
         Standing::Dialing,
         Standing::Greeting,
+        Standing::Unanswered,
         Standing::Up,
+        Standing::Throttled,
         Standing::Lost,
         Standing::Draining,
         Standing::Aside,
         Standing::Barred,
     ];
+
+    /// Whether it is given tasks.
+    pub const fn takes_tasks(self) -> bool {
+        matches!(self, Standing::Up | Standing::Throttled)
+    }
 
     /// One word, as in reports.
     pub const fn word(self) -> &'static str {
@@ -171,7 +186,9 @@ impl Standing {
             Standing::Waiting => "unreachable",
             Standing::Dialing => "dialling",
             Standing::Greeting => "greeting",
+            Standing::Unanswered => "unanswered",
             Standing::Up => "up",
+            Standing::Throttled => "throttled",
             Standing::Lost => "lost",
             Standing::Draining => "draining",
             Standing::Aside => "aside",
@@ -189,8 +206,22 @@ impl fmt::Display for Standing {
 impl Overview<'_> {
     /// Workers that take tasks now.
     pub fn up(&self) -> usize {
-        let is_up = |worker: &&Worker<'_>| worker.standing == Standing::Up;
-        self.workers.iter().filter(is_up).count()
+        let workers = self.workers.iter();
+        workers.filter(|w| w.standing.takes_tasks()).count()
+    }
+
+    /// How many of those do not get the processors that they could use.
+    pub fn throttled(&self) -> usize {
+        let workers = self.workers.iter();
+        workers
+            .filter(|w| w.standing == Standing::Throttled)
+            .count()
+    }
+
+    /// Processor time of all workers that say what they had.
+    pub fn workers_cpu(&self) -> Option<Duration> {
+        let usages = self.workers.iter().filter_map(|worker| worker.usage);
+        usages.map(|usage| usage.cpu).reduce(|sum, cpu| sum + cpu)
     }
 
     /// Slots of all workers that were up at some time.
@@ -244,6 +275,10 @@ pub(crate) mod tests {
             },
             run_time: Duration::from_millis(9_500),
             slot_time: Duration::from_secs(10),
+            usage: Some(Usage {
+                cpu: Duration::from_millis(9_400),
+                waited: Duration::from_millis(70),
+            }),
             sent_bytes: 1536,
             received_bytes: 96,
             silence: Some(Duration::from_millis(20)),
@@ -256,6 +291,7 @@ pub(crate) mod tests {
             job: "square --count 1000".into(),
             ended: None,
             elapsed: Duration::from_millis(6_300),
+            head_cpu: Some(Duration::from_millis(310)),
             tasks: Tasks {
                 total: Some(1000),
                 share_milli: Some(304),
@@ -286,6 +322,7 @@ pub(crate) mod tests {
                     slots: 0,
                     in_flight: 0,
                     tally: Tally::default(),
+                    usage: None,
                     silence: None,
                     ..worker("b\"\\<b>:2")
                 },

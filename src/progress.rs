@@ -94,14 +94,18 @@ pub fn line(overview: &Overview<'_>) -> String {
         line += &format!(", {} left", Span(left).to_string().replace(".00", ""));
     }
     let (up, workers) = (overview.up(), overview.workers.len());
-    line + &format!(", {up} of {workers} workers up")
+    line += &format!(", {up} of {workers} workers up");
+    match overview.throttled() {
+        0 => line,
+        count => line + &format!(" ({count} throttled)"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::overview::Worker;
     use crate::overview::tests::{overview, worker};
+    use crate::overview::{Standing, Worker};
     use crate::rate::Rate;
 
     #[test]
@@ -122,6 +126,8 @@ mod tests {
             line(&run),
             "300 of 1000 done, 4 failed (30%), 3 running, 48.2/s, 15 s left, 1 of 2 workers up"
         );
+        run.workers[0].standing = Standing::Throttled;
+        assert!(line(&run).ends_with(", 1 of 2 workers up (1 throttled)"));
         run.idle = Some("no worker can take tasks (2 dialling)".into());
         assert_eq!(
             line(&run),

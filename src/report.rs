@@ -14,8 +14,8 @@ use crate::words::{Bytes, PerTime, Percent, Span, count};
 
 /// Changes when a member changes its meaning or goes; not when one is added.
 const VERSION: u64 = 1;
-/// The table of workers has no more rows than fit a terminal beside the rest.
-const ROWS_MAX: usize = 12;
+/// Of so many workers at most a second line is told, which fits a terminal beside the rest.
+const DETAILED_MAX: usize = 8;
 
 /// How a run compared with a serial one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub fn json(overview: &Overview<'_>, comparison: Option<&Comparison>, out: &mut 
     json.string("state", state(overview.ended));
     json.optional("exit_code", overview.ended.map(|exit| exit.code().into()));
     json.seconds("elapsed_s", Some(overview.elapsed));
+    json.seconds("head_cpu_s", overview.head_cpu);
     tasks(overview, &mut json);
     json.milli("tasks_per_s", overview.rate.map(|rate| rate.per_s_milli()));
     json.seconds("left_s", overview.left);
@@ -130,6 +131,8 @@ fn worker(worker: &Worker<'_>, json: &mut Json<'_>) {
     json.milli("busy", Some(worker.busy_milli()));
     json.seconds("run_s", Some(worker.run_time));
     json.seconds("slot_s", Some(worker.slot_time));
+    json.seconds("cpu_s", worker.usage.map(|usage| usage.cpu));
+    json.seconds("waited_s", worker.usage.map(|usage| usage.waited));
     json.number("sent_bytes", worker.sent_bytes);
     json.number("received_bytes", worker.received_bytes);
     json.seconds("silence_s", worker.silence);
@@ -163,8 +166,31 @@ impl Comparison {
     }
 }
 
-/// The run in lines for people, to be printed beneath those of the workers.
+/// The run in lines for people: each worker's, then what they come to.
 pub fn summary(overview: &Overview<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    workers(overview, &mut lines);
+    lines.push(totals(overview));
+    lines.extend(cpu(overview));
+    for failure in &overview.failures {
+        let of = match failure.worker {
+            Some(worker) => format!("task {} on worker {worker}", failure.task),
+            None => format!("task {}", failure.task),
+        };
+        let (tasks, reason) = (count(failure.count, "task"), printable(failure.reason));
+        lines.push(format!(
+            "{tasks} failed for this reason, first {of}: `{reason}`"
+        ));
+        lines.push(format!("  {}", next_step(failure)));
+    }
+    if overview.failures_other > 0 {
+        let others = count(overview.failures_other, "task");
+        lines.push(format!("{others} failed for yet other reasons"));
+    }
+    lines
+}
+
+fn totals(overview: &Overview<'_>) -> String {
     let tasks = &overview.tasks;
     let mut totals = format!(
         "{} done, {} failed",
@@ -185,33 +211,36 @@ pub fn summary(overview: &Overview<'_>) -> Vec<String> {
         totals += &format!(", {}", PerTime(rate));
     }
     let busy = Percent(overview.busy_milli());
-    totals += &format!(", {} {busy} busy", count(overview.slots(), "slot"));
-    let mut lines = vec![totals];
-    table(overview, &mut lines);
-    for failure in &overview.failures {
-        let of = match failure.worker {
-            Some(worker) => format!("task {} on worker {worker}", failure.task),
-            None => format!("task {}", failure.task),
-        };
-        let (tasks, reason) = (count(failure.count, "task"), printable(failure.reason));
-        lines.push(format!(
-            "{tasks} failed for this reason, first {of}: `{reason}`"
-        ));
-        lines.push(format!("  {}", next_step(failure)));
-    }
-    if overview.failures_other > 0 {
-        let others = count(overview.failures_other, "task");
-        lines.push(format!("{others} failed for yet other reasons"));
-    }
-    lines
+    totals + &format!(", {} {busy} busy", count(overview.slots(), "slot"))
 }
 
-/// What each worker did, those first of which there is most to say if there are many.
-fn table(overview: &Overview<'_>, lines: &mut Vec<String>) {
-    let mut workers: Vec<&Worker<'_>> = overview.workers.iter().collect();
-    if workers.len() > ROWS_MAX {
-        // Stable, so that equals stay in the order in which they were named.
-        workers.sort_by_key(|worker| {
+/// What the run cost at each end, if there was one and that is known.
+fn cpu(overview: &Overview<'_>) -> Option<String> {
+    if overview.slots() == 0 {
+        return None;
+    }
+    let at = [
+        ("at the workers", overview.workers_cpu()),
+        ("at the head", overview.head_cpu),
+    ];
+    let known = at
+        .into_iter()
+        .filter_map(|(place, cpu)| Some((place, cpu?)));
+    let parts: Vec<_> = known
+        .map(|(place, cpu)| format!("{} {place}", Span(cpu)))
+        .collect();
+    (!parts.is_empty()).then(|| format!("CPU: {}", parts.join(", ")))
+}
+
+/// What each worker did, in a line that scripts may rely on; and beneath it what more there is to
+/// say, of those first of which that is most if there are many. Not as a table, which would have to
+/// name them all a second time.
+fn workers(overview: &Overview<'_>, lines: &mut Vec<String>) {
+    let mut told: Vec<usize> = (0..overview.workers.len()).collect();
+    if told.len() > DETAILED_MAX {
+        // Stable, so that of equals the first named are told of.
+        told.sort_by_key(|&index| {
+            let worker = &overview.workers[index];
             let trouble = worker.tally.lost + worker.tally.failed + worker.tally.returned;
             (
                 worker.standing == Standing::Up,
@@ -219,31 +248,57 @@ fn table(overview: &Overview<'_>, lines: &mut Vec<String>) {
                 worker.busy_milli(),
             )
         });
+        told.truncate(DETAILED_MAX);
     }
-    let shown = &workers[..workers.len().min(ROWS_MAX)];
-    let width = shown.iter().map(|worker| worker.name.chars().count());
-    let width = width.max().unwrap_or(0).max(6);
-    lines.push(format!(
-        "  {:width$}  {:11} {:>5} {:>5} {:>8} {:>6} {:>9} {:>9}",
-        "worker", "state", "slots", "busy", "returned", "late", "sent", "received"
-    ));
-    for worker in shown {
+    for (index, worker) in overview.workers.iter().enumerate() {
+        let (name, tally) = (worker.name, &worker.tally);
         lines.push(format!(
-            "  {:width$}  {:11} {:>5} {:>5} {:>8} {:>6} {:>9} {:>9}",
-            worker.name,
-            worker.standing,
-            worker.slots,
-            Percent(worker.busy_milli()),
-            worker.tally.returned,
-            worker.tally.late,
-            Bytes(worker.sent_bytes),
-            Bytes(worker.received_bytes),
+            "worker {name}: {} done, {} failed, {} lost",
+            tally.done, tally.failed, tally.lost
         ));
+        if told.contains(&index) {
+            lines.push(details(worker));
+        }
     }
-    let left_out = workers.len() - shown.len();
+    let left_out = overview.workers.len() - told.len();
     if left_out > 0 {
-        lines.push(format!("  and {left_out} more; --report FILE has them all"));
+        let workers = count(left_out as u64, "worker");
+        lines.push(format!("  {workers} in less detail; --report FILE has it"));
     }
+}
+
+/// States, hand-backs and late outcomes only where there are some.
+fn details(worker: &Worker<'_>) -> String {
+    if worker.slot_time.is_zero() {
+        // It has never been up.
+        return format!("  {}", worker.standing);
+    }
+    let mut line = "  ".to_owned();
+    if worker.standing != Standing::Up {
+        line += &format!("{}, ", worker.standing);
+    }
+    line += &format!(
+        "{} {} busy",
+        count(worker.slots.into(), "slot"),
+        Percent(worker.busy_milli())
+    );
+    if let Some(usage) = worker.usage {
+        line += &format!(", {} CPU", Span(usage.cpu));
+    }
+    line += &format!(
+        ", {} sent, {} received",
+        Bytes(worker.sent_bytes),
+        Bytes(worker.received_bytes)
+    );
+    for (number, what) in [
+        (worker.tally.returned, "returned"),
+        (worker.tally.late, "late"),
+    ] {
+        if number > 0 {
+            line += &format!(", {number} {what}");
+        }
+    }
+    line
 }
 
 /// What to do about failures.
@@ -344,7 +399,7 @@ mod tests {
         json(&overview(), Some(&comparison), &mut text);
         let expected = concat!(
             r#"{"version":1,"job":"square --count 1000","state":"running","exit_code":null,"#,
-            r#""elapsed_s":6.300,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
+            r#""elapsed_s":6.300,"head_cpu_s":0.310,"tasks":{"total":1000,"share":0.304,"ready":2,"in_flight":5,"#,
             r#""running":3,"doubted":0,"recording":0,"done":300,"failed":4,"replayed":0},"#,
             r#""tasks_per_s":48.200,"left_s":14.400,"idle":null,"workers_up":1,"slots":3,"busy":0.950,"#,
             r#""failures":[{"count":4,"outcome":"failed","reason":"n is \"odd\"\\u{1b}","#,
@@ -352,10 +407,12 @@ mod tests {
             r#"or the kernel"}],"failures_other":0,"workers":[{"name":"a:1","state":"up","#,
             r#""slots":3,"slots_hung":0,"in_flight":5,"done":300,"failed":4,"lost":0,"#,
             r#""returned":0,"late":0,"busy":0.950,"run_s":9.500,"slot_s":10.000,"#,
+            r#""cpu_s":9.400,"waited_s":0.070,"#,
             r#""sent_bytes":1536,"received_bytes":96,"silence_s":0.020},"#,
             r#"{"name":"b\"\\<b>:2","state":"unreachable","slots":0,"slots_hung":0,"#,
             r#""in_flight":0,"done":0,"failed":0,"lost":0,"returned":0,"late":0,"busy":0.950,"#,
-            r#""run_s":9.500,"slot_s":10.000,"sent_bytes":1536,"received_bytes":96,"#,
+            r#""run_s":9.500,"slot_s":10.000,"cpu_s":null,"waited_s":null,"#,
+            r#""sent_bytes":1536,"received_bytes":96,"#,
             r#""silence_s":null}],"compared":{"serial_s":12.000,"distributed_s":6.300,"#,
             r#""speed_up":1.904,"efficiency":0.634,"identical":true}}"#,
             "\n"
@@ -366,12 +423,17 @@ mod tests {
     #[test]
     fn the_summary_of_a_run() {
         let mut run = overview();
+        run.workers[0].tally.late = 2;
         run.workers[1].name = "b:2";
+        run.workers[1].run_time = Duration::ZERO;
+        run.workers[1].slot_time = Duration::ZERO;
         let expected = [
+            "worker a:1: 300 done, 4 failed, 0 lost",
+            "  3 slots 95% busy, 9.40 s CPU, 1.5 KiB sent, 96 B received, 2 late",
+            "worker b:2: 0 done, 0 failed, 0 lost",
+            "  unreachable",
             "300 tasks done, 4 failed, 696 undone in 6.30 s, 48.2/s, 3 slots 95% busy",
-            "  worker  state       slots  busy returned   late      sent  received",
-            "  a:1     up              3   95%        0      0   1.5 KiB      96 B",
-            "  b:2     unreachable     0   95%        0      0   1.5 KiB      96 B",
+            "CPU: 9.40 s at the workers, 0.31 s at the head",
             "4 tasks failed for this reason, first task 17 on worker a:1: `n is \"odd\"\\u{1b}`",
             "  that is the task's own answer: mend its input, or the kernel",
         ];
@@ -379,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn of_64_workers_those_in_trouble_are_shown() {
+    fn of_64_workers_those_in_trouble_are_told_of() {
         let mut run = overview();
         let names: Vec<String> = (0..64).map(|i| format!("10.0.0.{i}:5000")).collect();
         run.workers = names
@@ -393,11 +455,14 @@ mod tests {
         run.workers[50].tally.lost = 1;
         run.workers[60].run_time = Duration::ZERO;
         let lines = summary(&run);
-        for (line, name) in lines[2..].iter().zip([40, 50, 60, 0, 1]) {
-            assert!(line.contains(&format!("10.0.0.{name}:5000")), "{line}");
-        }
-        assert!(lines.len() < 20, "{lines:#?}");
-        assert_eq!(lines[14], "  and 52 more; --report FILE has them all");
+        let tallies = lines.iter().filter(|line| line.starts_with("worker "));
+        assert_eq!(tallies.count(), 64);
+        let name = |line: &str| line.split(' ').nth(1).unwrap().to_owned();
+        let detailed = lines.windows(2).filter(|pair| pair[1].contains(" busy, "));
+        let detailed: Vec<String> = detailed.map(|pair| name(&pair[0])).collect();
+        let expected = [0, 1, 2, 3, 4, 40, 50, 60].map(|i| format!("10.0.0.{i}:5000:"));
+        assert_eq!(detailed, expected);
+        assert!(lines.contains(&"  56 workers in less detail; --report FILE has it".to_owned()));
         assert!(lines.iter().all(|line| line.len() < 80), "{lines:#?}");
     }
 }

@@ -83,6 +83,15 @@ impl Completion {
     }
 }
 
+/// What a process, with the programs it has started, has had of its machine since it began to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How long its threads ran on a processor, summed.
+    pub cpu: Duration,
+    /// How long they could have run and got no processor, summed.
+    pub waited: Duration,
+}
+
 /// When an attempt ran, for a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -111,6 +120,33 @@ pub enum CloseReason {
     Broken(String),
     /// The peer sent something that is not the protocol.
     Protocol(FrameError),
+}
+
+impl CloseReason {
+    /// What it means to the side that dialled, and what to do about it.
+    pub fn advice(&self, has_greeted: bool) -> String {
+        match self {
+            CloseReason::Protocol(FrameError::NotTeamster) => {
+                format!("{self}; is that the port of a worker?")
+            }
+            CloseReason::Protocol(FrameError::SameSide) => {
+                format!("{self}; name the address of a worker instead")
+            }
+            // These say themselves what to do.
+            CloseReason::Protocol(
+                FrameError::Version { .. }
+                | FrameError::Keyed
+                | FrameError::Unkeyed
+                | FrameError::WrongKey,
+            ) => self.to_string(),
+            CloseReason::Protocol(_) => format!("{self}; install the same release on both"),
+            _ if has_greeted => self.to_string(),
+            _ => format!(
+                "{self} before it greeted; is it a worker, and does its --allow include this \
+                 machine?"
+            ),
+        }
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -170,6 +206,10 @@ pub enum Event<'a> {
         /// Why.
         reason: CloseReason,
     },
+    /// What this process has had of its machine so far, neither of which ever falls. Told while the
+    /// pool owes the role attempts, once in `USAGE_INTERVAL`, and before the last of them is told,
+    /// unless it was just told; never where the system does not tell.
+    Measured(Usage),
     /// The pool finished an attempt.
     Completed(&'a Completion),
     /// The pool has another number of threads that compute: a kernel does not end although its time
@@ -268,7 +308,7 @@ pub enum Exit {
     Journal,
     /// The output, the journal or a key could not be written, or no socket be opened.
     Output,
-    /// Interrupted; what was done has been written.
+    /// Interrupted; what was done has been written. Worker: told to end a second time.
     Interrupted,
     /// The reader of standard output went away.
     ReaderGone,
@@ -307,6 +347,10 @@ pub trait Role {
     fn flush(&mut self, now: Time, out: &mut impl Sink);
     /// When [`Role::handle_timeout`] wants to be called next. Calling early is harmless.
     fn next_deadline(&self) -> Option<Time>;
+    /// Attempts that the pool owes it.
+    fn awaited(&self) -> usize {
+        0
+    }
     /// What there is to see of the run, for a role that leads one.
     fn overview(&self, _now: Time) -> Option<Overview<'_>> {
         None

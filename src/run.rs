@@ -27,6 +27,7 @@ use log::{LevelFilter, error, info, warn};
 use crate::alone;
 use crate::command;
 use crate::frame::Side;
+use crate::gauge::Gauge;
 use crate::head::{Head, HeadConfig};
 use crate::kernel::{Kernels, Stop};
 use crate::kernels::{Job, builtin};
@@ -201,6 +202,8 @@ fn run_head(options: &HeadOptions, kernels: Kernels) -> Result<Exit, Failure> {
         reactor.set_progress(progress);
     }
     tell_supervisor(&mut reactor, "Running");
+    // The serial run was no part of it.
+    reactor.set_gauge(Gauge::new());
     if let Job::Map(job) = role.workload_mut().job_mut() {
         job.begin(map::epoch_ms());
     }
@@ -241,6 +244,7 @@ fn conclude(
     let mut overview = role.look(reactor.now());
     // What has happened since to results and journal is part of it.
     overview.ended = Some(exit);
+    overview.head_cpu = reactor.cpu();
     if !options.quiet {
         say_summary(&overview);
     }
@@ -456,6 +460,7 @@ fn run_worker(options: &WorkerOptions, kernels: Kernels) -> Result<Exit, Failure
     let status = format!("Listening on {address}");
     let _ = writeln!(stdout, "{status}").and_then(|()| stdout.flush());
     tell_supervisor(&mut reactor, &status);
+    reactor.set_gauge(Gauge::new());
     reactor
         .run(&mut Worker::new(config))
         .map_err(failure("the event loop failed"))

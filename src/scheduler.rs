@@ -12,6 +12,7 @@
 mod blame;
 mod entry;
 mod loss;
+mod pick;
 mod replay;
 mod retries;
 mod ring;
@@ -31,6 +32,7 @@ use crate::time::Time;
 use blame::{Blame, Waiting};
 use entry::{State, Times};
 pub use loss::Loss;
+pub use pick::Pick;
 pub use replay::Misfit;
 use retries::Retries;
 use seat::Seat;
@@ -62,22 +64,6 @@ pub struct Scheduler {
     twins: BTreeMap<u64, (u32, Attempt)>,
     /// Attempts that workers hold in vain, until they are told.
     cancels: Vec<(u32, Attempt)>,
-}
-
-/// What a worker may be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
-    /// This task.
-    Task {
-        /// Its number.
-        task: u64,
-        /// The length of its input.
-        input_bytes: usize,
-    },
-    /// Nothing until it has answered what it holds: a task must run alone there.
-    Wait,
-    /// Nothing that is ready: whatever the job has next.
-    Nothing,
 }
 
 /// What an outcome was worth.
@@ -133,107 +119,23 @@ impl Scheduler {
 
     /// Adds the next task, ready to be sent.
     pub fn add(&mut self, input: &[u8]) {
-        self.table.push(|payload| payload.set(input));
+        self.table.push(input.len()).set(input);
     }
 
     /// The same; takes the bytes out of `input`.
     #[inline(always)]
     pub fn add_from(&mut self, input: &mut Vec<u8>) {
-        self.table.push(|payload| payload.set_from(input));
+        self.table.push(input.len()).set_from(input);
     }
 
     /// Adds the next task as already failed, for a `reason` the head itself has.
     pub fn add_failed(&mut self, input: &[u8], reason: &str) {
-        assert!(self.next_fresh().is_none(), "tasks are sent in order");
-        let task = self.table.push(|payload| payload.set(input));
-        self.fresh = task + 1;
+        assert!(!self.has_fresh(), "tasks are sent in order");
+        let task = self.fresh;
+        self.add(input);
+        self.fresh += 1;
         let (reason, times) = (Bytes::from(reason), Times::default());
-        (self.table).answer(task, NO_WORKER, Status::Failed, reason, times);
-    }
-
-    /// What `worker`, which has so many slots, may be sent now.
-    #[inline(always)]
-    pub fn pick(&mut self, worker: u32, slots: u32) -> Pick {
-        if self.waiting.is_empty() {
-            self.reserved = None;
-            return self.offer(self.next_fresh());
-        }
-        self.pick_waiting(worker, slots)
-    }
-
-    #[cold]
-    fn pick_waiting(&mut self, worker: u32, slots: u32) -> Pick {
-        let held = self.held_tasks(worker);
-        let lonely = self.waiting.lonely();
-        match lonely {
-            None => self.reserved = None,
-            Some(_) if held == 0 => self.reserved = Some(worker),
-            Some(_) if *self.reserved.get_or_insert(worker) == worker => return Pick::Wait,
-            Some(_) => {}
-        }
-        let is_reserved = self.reserved == Some(worker);
-        let careful = || self.waiting.careful().filter(|_| held < slots);
-        let task = (lonely.filter(|_| is_reserved))
-            .or_else(careful)
-            .or_else(|| self.waiting.plain())
-            .or_else(|| self.next_fresh());
-        self.offer(task)
-    }
-
-    #[inline(always)]
-    fn offer(&self, task: Option<u64>) -> Pick {
-        match task {
-            None => Pick::Nothing,
-            Some(task) => {
-                let entry = self.table.get(task).expect("a ready task is open");
-                let input_bytes = entry.payload.len();
-                Pick::Task { task, input_bytes }
-            }
-        }
-    }
-
-    /// How many attempts `worker` should hold at most, of the `depth` it could: no more than its
-    /// slots while that keeps it clear who was running when it dies.
-    #[inline(always)]
-    pub fn depth(&self, worker: u32, slots: u32, depth: u32) -> u32 {
-        let seat = &self.seats[worker as usize];
-        if seat.is_taken_whole {
-            0
-        } else if seat.careful_tasks > 0 || self.waiting.has_blamed() {
-            slots.min(depth)
-        } else {
-            depth
-        }
-    }
-
-    /// Makes an attempt of a ready task and gives it to `worker`.
-    #[inline(always)]
-    pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
-        if task == self.fresh {
-            self.fresh += 1;
-        } else {
-            let was_waiting = self.waiting.remove(task);
-            assert!(was_waiting, "fresh tasks are sent in order");
-        }
-        self.send(task, worker, now)
-    }
-
-    #[inline(always)]
-    fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
-        let attempts_max = self.attempts_max;
-        if self.seats[worker as usize].is_full() {
-            self.prune(worker);
-        }
-        let entry = self.table.send(task, worker, now);
-        let seat = &mut self.seats[worker as usize];
-        seat.add(task, entry.payload.len());
-        if entry.is_careful {
-            seat.careful_tasks += 1;
-            seat.is_taken_whole = entry.blame.is_lonely(attempts_max);
-            assert!(!seat.is_taken_whole || seat.tasks == 1, "it runs alone");
-        }
-        let number = entry.attempt;
-        (Attempt { task, number }, entry.payload.lend())
+        self.settle(task, NO_WORKER, Status::Failed, reason, times);
     }
 
     /// Takes an outcome from `worker`.
@@ -247,22 +149,29 @@ impl Scheduler {
         run_us: u32,
         now: Time,
     ) -> Verdict {
-        self.seats[worker as usize].answered_at = now;
         if status.is_failure()
             && let Some(verdict) = self.retry(worker, attempt)
         {
+            self.seats[worker as usize].answered_at = now;
             return verdict;
         }
-        let sent_at = match self.leave(worker, attempt) {
+        let task = attempt.task;
+        let seat = &mut self.seats[worker as usize];
+        seat.answered_at = now;
+        let place = self.table.find(task);
+        let sent_at = place.and_then(|place| seat.leave(attempt, worker, self.table.at(place)));
+        let sent_at = match sent_at.map_or_else(|| self.leave_orphan(worker, attempt), Ok) {
             Ok(sent_at) => sent_at,
             Err(verdict) => return verdict,
         };
+        let times = Times::new(sent_at, run_us, now);
+        let place = place.expect("the task is open");
+        (self.table).answer((task, place), worker, status, output, times);
+        self.end_trials(task);
         if status == Status::Done {
             self.typical.note(run_us);
         }
         self.output_bytes_mean = (self.output_bytes_mean * 15 + output.len()) / 16;
-        let times = Times::new(sent_at, run_us, now);
-        self.settle(attempt.task, worker, status, output, times);
         Verdict::Counted
     }
 
@@ -418,11 +327,6 @@ impl Scheduler {
         self.table.end() - self.table.counts().undone() as u64
     }
 
-    #[inline(always)]
-    fn next_fresh(&self) -> Option<u64> {
-        (self.fresh < self.table.end()).then_some(self.fresh)
-    }
-
     fn make_ready(&mut self, task: u64) {
         let entry = self.table.set_state(task, State::Ready);
         entry.is_doubled = false;
@@ -430,19 +334,9 @@ impl Scheduler {
         self.waiting.add(task, &entry.blame, self.attempts_max);
     }
 
-    /// An attempt is answered, and no longer at `worker`. Says when it was sent if its task still
-    /// waits for an outcome; then it is in no list of waiting tasks any more, and no other attempt
-    /// stands for it.
-    #[inline(always)]
-    fn leave(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
-        let entry = self.table.get(attempt.task);
-        if let Some(sent_at) = self.seats[worker as usize].leave(attempt, worker, entry) {
-            return Ok(sent_at);
-        }
-        self.leave_orphan(worker, attempt)
-    }
-
-    /// The same for one that no longer stands for its task.
+    /// An attempt that no longer stands for its task is answered, and no longer at `worker`. Says
+    /// when it was sent if the task still waits for an outcome; then that is in no list of waiting
+    /// tasks any more, and no other attempt stands for it.
     #[cold]
     fn leave_orphan(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
         let task = attempt.task;
@@ -478,7 +372,8 @@ impl Scheduler {
     /// was the one that stood for the task.
     fn leave_unanswered(&mut self, worker: u32, attempt: Attempt) -> Result<Time, Verdict> {
         let seat = &mut self.seats[worker as usize];
-        if let Some(sent_at) = seat.leave(attempt, worker, self.table.get(attempt.task)) {
+        let entry = self.table.get(attempt.task);
+        if let Some(sent_at) = entry.and_then(|entry| seat.leave(attempt, worker, entry)) {
             seat.forget(attempt.task);
             return Ok(sent_at);
         }
@@ -489,10 +384,16 @@ impl Scheduler {
         Err(Verdict::Late)
     }
 
+    /// A task gets its outcome.
+    fn settle(&mut self, task: u64, worker: u32, status: Status, output: Bytes<'_>, times: Times) {
+        let place = self.table.find(task).expect("the task is open");
+        (self.table).answer((task, place), worker, status, output, times);
+        self.end_trials(task);
+    }
+
     /// A task has its outcome; what else was tried for it was in vain.
     #[inline(always)]
-    fn settle(&mut self, task: u64, worker: u32, status: Status, output: Bytes<'_>, times: Times) {
-        self.table.answer(task, worker, status, output, times);
+    fn end_trials(&mut self, task: u64) {
         self.cancel_twin(task);
         self.retries.forget(task);
     }
@@ -506,16 +407,6 @@ impl Scheduler {
                 self.prune(worker);
             }
         }
-    }
-
-    /// Drops from the worker's list, which is full or long, what is no longer in flight there, and
-    /// lets it grow only if that was little. So its length stays within a few times what was ever in
-    /// flight there at once, and an answer need not look for its place in it.
-    #[cold]
-    fn prune(&mut self, worker: u32) {
-        let sent = &mut self.seats[worker as usize].sent;
-        sent.retain(|&task| self.table.is_at(task, worker));
-        sent.reserve(sent.len() + 1);
     }
 
     /// Asserts what can be asserted in a few instructions: the states add up. On in release builds,

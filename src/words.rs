@@ -1,7 +1,7 @@
-//! Numbers as people read them.
+//! Numbers as people read and type them.
 //!
-//! What it is: how times, rates, sizes and shares are spelt on standard error. What it is not: for
-//! programs to read; they get whole numbers and plain units.
+//! What it is: how times, rates, sizes and shares are spelt on standard error, and what passes for
+//! a whole number. What it is not: for programs to read; they get whole numbers and plain units.
 //!
 //! Invariant: no floating point, and never more digits than mean something.
 
@@ -76,6 +76,21 @@ impl fmt::Display for Percent {
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// That so many tasks go, as in "3 tasks go elsewhere".
+pub fn tasks_go(number: u64) -> String {
+    let verb = if number == 1 { "goes" } else { "go" };
+    format!("{} {verb}", count(number, "task"))
+}
+
+/// The digits of a whole number, between which there may be `_`; `None` if it is something else.
+pub fn digits(typed: &str) -> Option<String> {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let is_whole = typed.starts_with(is_digit)
+        && typed.ends_with(is_digit)
+        && typed.chars().all(|c| is_digit(c) || c == '_');
+    is_whole.then(|| typed.replace('_', ""))
 }
 
 #[cfg(test)]

@@ -24,9 +24,10 @@ use crate::limits::{
     OUTBOX_BYTES_HIGH, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use crate::payload::Bytes;
-use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
+use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
+use crate::words::count;
 use session::{Phase, Refused, Session};
 
 /// What a worker is told when it starts.
@@ -71,6 +72,8 @@ pub struct Worker {
     slots: u16,
     sessions: Conns<Session>,
     timers: Timers<Timer>,
+    /// As last measured.
+    usage: Usage,
     /// What is said of peers that have not greeted.
     strangers: RateLimiter,
     /// It is about to end, with this.
@@ -104,6 +107,7 @@ impl Worker {
             config,
             sessions: Conns::new(),
             timers: Timers::new(),
+            usage: Usage::default(),
             strangers: RateLimiter::new(STRANGER_LINES_MAX, STRANGER_LINES_INTERVAL),
             ending: None,
             is_out_of_time: false,
@@ -128,6 +132,7 @@ impl Worker {
             unsent_bytes: 0,
             unwanted: BTreeSet::new(),
             paused: false,
+            told: Usage::default(),
         };
         self.sessions.insert(conn, session);
         self.timers.set(Timer::Session(conn), until);
@@ -211,6 +216,7 @@ impl Worker {
                 out.prepare(conn, opened.map_err(refused)?, timeout);
                 info!("head {} sends tasks for kernel {kernel}", session.peer);
                 session.phase = Phase::Working { payload_bytes_max };
+                session.told = self.usage;
                 Ok(())
             }
             (Phase::Working { .. }, Frame::Cancel { attempt, running }) => {
@@ -291,7 +297,19 @@ impl Worker {
             output,
         };
         session.send(conn, outcome, out);
-        session.pause_or_resume(conn, out);
+        // Nothing else can change by it.
+        if session.unsent_bytes > OUTBOX_BYTES_HIGH {
+            session.pause_or_resume(conn, out);
+        }
+    }
+
+    /// Tells the heads that wait for something.
+    fn measured(&mut self, usage: Usage, out: &mut impl Sink) {
+        self.usage = usage;
+        let sessions = self.sessions.iter_mut();
+        for (conn, session) in sessions.filter(|(_, session)| session.tasks > 0) {
+            session.tell_usage(conn, usage, out);
+        }
     }
 
     fn sent(&mut self, conn: ConnId, bytes: usize, out: &mut impl Sink) {
@@ -335,9 +353,9 @@ impl Worker {
         match reason {
             CloseReason::Protocol(_) => warn!("connection from {} closed: {reason}", session.peer),
             _ if session.wanted_tasks() > 0 => warn!(
-                "head {} is gone ({reason}); {} tasks dropped",
+                "head {} is gone ({reason}); {} dropped",
                 session.peer,
-                session.wanted_tasks()
+                count(session.wanted_tasks() as u64, "task")
             ),
             _ => info!("head {} is gone ({reason})", session.peer),
         }
@@ -394,10 +412,8 @@ impl Worker {
                     session.pause_or_resume(conn, out);
                 }
                 Passed::Close => {
-                    warn!(
-                        "head {} stayed silent; {} tasks dropped",
-                        session.peer, session.tasks
-                    );
+                    let tasks = count(session.tasks.into(), "task");
+                    warn!("head {} stayed silent; {tasks} dropped", session.peer);
                     self.end(conn, out);
                     out.close(conn);
                     return;
@@ -439,10 +455,10 @@ impl Worker {
         let total = self.config.slots;
         match hung {
             Some(attempt) => warn!(
-                "task {} does not stop although its time is over; {count} of {total} slots are left",
+                "task {} does not stop although its time is over; slots left: {count} of {total}",
                 attempt.task
             ),
-            None => info!("a kernel has stopped after all; {count} of {total} slots compute"),
+            None => info!("a kernel has stopped after all; slots: {count} of {total}"),
         }
         self.slots = count;
         if self.ending.is_some() {
@@ -505,6 +521,7 @@ impl Role for Worker {
             Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
             Event::Completed(done) => self.completed(done, out),
+            Event::Measured(usage) => self.measured(usage, out),
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
             Event::DialFailed { .. }
@@ -532,6 +549,11 @@ impl Role for Worker {
         self.end_if_drained(out);
     }
 
+    fn awaited(&self) -> usize {
+        let sessions = self.sessions.values();
+        sessions.map(|session| session.tasks as usize).sum()
+    }
+
     fn next_deadline(&self) -> Option<Time> {
         self.timers.next()
     }
@@ -543,17 +565,18 @@ impl Role for Worker {
                 Timer::LeftOut => {
                     let (count, seconds) = self.strangers.take_left_out(now);
                     warn!(
-                        "{count} more connections came to nothing before they greeted, in the last \
-                         {seconds} s"
+                        "connections that came to nothing before they greeted, in the last \
+                         {seconds} s: {count} more"
                     );
                 }
                 Timer::Grace => {
                     let held: u32 = self.sessions.iter_mut().map(|(_, s)| s.tasks).sum();
                     // With nothing held only a head that does not read keeps a session open.
                     if held > 0 {
+                        let (tasks, after) = (count(held.into(), "task"), self.config.grace);
                         warn!(
-                            "{held} tasks still run after {} s: ending all the same",
-                            self.config.grace.as_secs()
+                            "{tasks} still running after {} s: ending all the same",
+                            after.as_secs()
                         );
                     }
                     self.is_out_of_time = true;

@@ -98,15 +98,15 @@ fn errors_of_the_opening() {
             Side::Head
         };
         assert_smallest(ours, b"HTTP/1.1", NotTeamster);
-        assert_smallest(ours, b"SM\r\n\0\x02h\0", NotTeamster);
+        assert_smallest(ours, b"SM\r\n\0\x03h\0", NotTeamster);
         let opening = |version, side, keyed| [b'T', b'M', b'\r', b'\n', 0, version, side, keyed];
-        for theirs in [0, 1, 3] {
+        for theirs in [0, 2, 4] {
             let opening = opening(theirs as u8, side, 0);
             assert_smallest(ours, &opening, Version { theirs });
         }
-        assert_smallest(ours, &opening(2, other, 0), SameSide);
-        assert_smallest(ours, &opening(2, b'?', 0), SameSide);
-        assert_smallest(ours, &opening(2, side, 1), Keyed);
+        assert_smallest(ours, &opening(3, other, 0), SameSide);
+        assert_smallest(ours, &opening(3, b'?', 0), SameSide);
+        assert_smallest(ours, &opening(3, side, 1), Keyed);
     }
 }
 
@@ -127,7 +127,7 @@ fn errors_of_a_header() {
             let header = [&[0, 0, 0, 0, Kind::Ping as u8], &reserved[..]].concat();
             later(side, &header, Reserved);
         }
-        for byte in [0, 12, 255] {
+        for byte in [0, 13, 255] {
             later(side, &header(0, byte), UnknownKind(byte));
         }
         for kind in Kind::ALL {
@@ -180,6 +180,7 @@ fn errors_of_a_body() {
         (Kind::Outcome, 17),
         (Kind::Cancel, 13),
         (Kind::Slots, 2),
+        (Kind::Usage, 8),
     ] {
         assert_body(kind, &[], FrameError::Short { kind });
         assert_body(
@@ -193,7 +194,7 @@ fn errors_of_a_body() {
     for kind in [Kind::Ping, Kind::Pong, Kind::Drain] {
         assert_body(kind, &[b"?"], FrameError::Trailing { kind });
     }
-    for (kind, fixed_bytes) in [(Kind::Cancel, 13), (Kind::Slots, 2)] {
+    for (kind, fixed_bytes) in [(Kind::Cancel, 13), (Kind::Slots, 2), (Kind::Usage, 8)] {
         assert_body(
             kind,
             &[&[1; 14][..=fixed_bytes]],
@@ -528,6 +529,10 @@ impl Contents {
             },
             Kind::Slots => Frame::Slots {
                 slots: (rng.next() as u16).max(1),
+            },
+            Kind::Usage => Frame::Usage {
+                cpu_ms: rng.next() as u32,
+                waited_ms: rng.next() as u32,
             },
         }
     }

@@ -16,8 +16,8 @@ const RANKS: &[&[&str]] = &[
     &["buffer"],
     &["payload"],
     &[
-        "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "limiter",
-        "network", "command", "rate", "overview", "failures",
+        "rng", "hash", "kernel", "key", "role", "frame", "conns", "silence", "depth", "throttle",
+        "limiter", "network", "command", "rate", "overview", "failures",
     ],
     &[
         "lanes",
@@ -42,6 +42,7 @@ const RANKS: &[&[&str]] = &[
         "mailbox",
         "signals",
         "supervisor",
+        "gauge",
         "keyfile",
         "alone",
         "progress",
@@ -68,6 +69,7 @@ const PURE: &[&str] = &[
     "conns",
     "silence",
     "depth",
+    "throttle",
     "limiter",
     "rate",
     "overview",

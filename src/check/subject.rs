@@ -6,7 +6,7 @@
 //! Invariant: a defect says what is wrong and what to do about it.
 
 use crate::format::printable;
-use crate::frame::{Frame, FrameError};
+use crate::frame::Frame;
 use crate::limits::CHECK_ANSWER_TIMEOUT;
 use crate::rate::Rate;
 use crate::role::{CloseReason, ConnId, Sink};
@@ -155,22 +155,7 @@ impl Subject {
     /// What it means that its connection has ended.
     pub fn end(&self, reason: &CloseReason) -> String {
         match (reason, &self.stage) {
-            (CloseReason::Protocol(error), _) => match error {
-                FrameError::NotTeamster => {
-                    format!("{error}; is {} the port of the worker?", self.port())
-                }
-                FrameError::SameSide => format!("{error}; name the address of a worker instead"),
-                // These say themselves what to do.
-                FrameError::Version { .. }
-                | FrameError::Keyed
-                | FrameError::Unkeyed
-                | FrameError::WrongKey => error.to_string(),
-                _ => format!("{error}; install the same release on both"),
-            },
-            (_, Stage::Greeting(_)) => format!(
-                "{reason} before it greeted; is it a worker, and does its --allow include this \
-                 machine?"
-            ),
+            (CloseReason::Protocol(_), _) | (_, Stage::Greeting(_)) => reason.advice(false),
             _ => format!("{reason} in the middle of the check; see what it says on its machine"),
         }
     }

@@ -1,7 +1,7 @@
 //! The check one event at a time.
 //!
 //! What it is: what it answers to a worker, when it stops waiting, and what it finds. What it is not:
-//! the words for each defect; `tests/check.rs` has those.
+//! the words for each defect; `tests/programs/check.rs` has those.
 //!
 //! Invariant: no wait is longer than its deadline.
 

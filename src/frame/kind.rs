@@ -22,11 +22,12 @@ pub enum Kind {
     Drain = 9,
     Cancel = 10,
     Slots = 11,
+    Usage = 12,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Hello,
         Kind::Welcome,
         Kind::Refuse,
@@ -38,6 +39,7 @@ impl Kind {
         Kind::Drain,
         Kind::Cancel,
         Kind::Slots,
+        Kind::Usage,
     ];
 
     pub(super) fn from_byte(byte: u8) -> Option<Kind> {
@@ -49,9 +51,12 @@ impl Kind {
     pub fn is_sent_by(self, side: Side) -> bool {
         match self {
             Kind::Hello | Kind::Job | Kind::Task | Kind::Cancel => side == Side::Head,
-            Kind::Welcome | Kind::Refuse | Kind::Outcome | Kind::Drain | Kind::Slots => {
-                side == Side::Worker
-            }
+            Kind::Welcome
+            | Kind::Refuse
+            | Kind::Outcome
+            | Kind::Drain
+            | Kind::Slots
+            | Kind::Usage => side == Side::Worker,
             Kind::Ping | Kind::Pong => true,
         }
     }

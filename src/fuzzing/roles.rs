@@ -14,7 +14,7 @@ use crate::frame::{Decoder, Frame, Refusal, Side, Status, opening};
 use crate::head::{Head, HeadConfig};
 use crate::kernel::{Delivery, Kernel, KernelError, Kernels, Next, Stop, Workload};
 use crate::payload::{Bytes, Payload};
-use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink};
+use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::time::{Duration, Time};
 use crate::worker::{Worker, WorkerConfig};
 
@@ -241,6 +241,7 @@ struct Stage<'a, R> {
     asked: Asked,
     now: Time,
     opened: u32,
+    used: Usage,
 }
 
 impl<'a, R: Role> Stage<'a, R> {
@@ -252,6 +253,7 @@ impl<'a, R: Role> Stage<'a, R> {
             asked: Asked::default(),
             now: Time::ZERO,
             opened: 0,
+            used: Usage::default(),
         }
     }
 
@@ -283,6 +285,7 @@ impl<'a, R: Role> Stage<'a, R> {
                 self.end_turn();
             }
             9 if self.script.byte() > 200 => self.tell(Event::Interrupted),
+            10 if self.side == Side::Worker => self.measure(),
             9 => {
                 self.write();
                 self.read();
@@ -372,6 +375,10 @@ impl<'a, R: Role> Stage<'a, R> {
         let frame = match (self.side, kind % 8) {
             (_, 0) => Frame::Ping,
             (_, 1) => Frame::Pong,
+            (Side::Head, 2) if byte & 64 > 0 => Frame::Usage {
+                cpu_ms: u32::from(byte),
+                waited_ms: u32::from(self.script.byte()) << (byte & 31),
+            },
             (Side::Head, 2) => Frame::Drain,
             (Side::Head, 3) if byte & 64 > 0 => Frame::Slots {
                 slots: 1 + u16::from(byte & 3),
@@ -490,6 +497,12 @@ impl<'a, R: Role> Stage<'a, R> {
             input_bytes: bytes as u32,
             run_us: u32::from(byte),
         }));
+    }
+
+    fn measure(&mut self) {
+        self.used.cpu += Duration::from_millis(self.script.byte().into());
+        self.used.waited += Duration::from_millis(self.script.byte().into());
+        self.tell(Event::Measured(self.used));
     }
 
     fn send(&mut self) {

@@ -13,10 +13,12 @@ use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
 use crate::overview::Tally;
 use crate::rng::Backoff;
-use crate::role::{Attempt, ConnId, Sink};
+use crate::role::{Attempt, ConnId, Sink, Usage};
 use crate::scheduler::Loss;
 use crate::silence::Silence;
+use crate::throttle::Throttle;
 use crate::time::{Duration, Time};
+use crate::words::tasks_go;
 
 /// A worker this head was told of.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Link {
     pub breaches: u32,
     /// How long its kernels ran, in microseconds.
     pub run_us: u64,
+    /// What its process had of its machine meanwhile, once it has said so.
+    pub usage: Option<Usage>,
     pub sent_bytes: u64,
     /// Output bytes.
     pub received_bytes: u64,
@@ -42,9 +46,11 @@ pub(super) struct Link {
     slot_us: u64,
     slots_since: Time,
     outage: Outage,
+    /// Why it is of no use; empty before anything was wrong with it, and once it is up.
+    pub trouble: String,
 }
 
-/// What was said of a worker that cannot be reached: each outage is worth one warning.
+/// What was said of a worker that cannot be used: each outage is worth one warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outage {
     /// Its first dial is not decided yet.
@@ -81,6 +87,7 @@ pub(super) struct Session {
     pub credit_tasks: u32,
     pub silence: Silence,
     pub depth: Depth,
+    pub throttle: Throttle,
     /// It said that it is about to end.
     pub is_draining: bool,
     /// Bytes in the outbox.
@@ -121,11 +128,13 @@ impl Link {
             outcomes: Outcomes::default(),
             breaches: 0,
             run_us: 0,
+            usage: None,
             sent_bytes: 0,
             received_bytes: 0,
             slot_us: 0,
             slots_since: Time::ZERO,
             outage: Outage::Untried,
+            trouble: String::new(),
         }
     }
 
@@ -185,6 +194,7 @@ impl Link {
         self.slots_since = now;
         self.state = State::Up(session);
         self.outage = Outage::None;
+        self.trouble.clear();
     }
 
     /// How long its slots have been there, summed.
@@ -200,10 +210,33 @@ impl Link {
         self.slots_since = now;
     }
 
+    /// It says what its process had of its machine since it last did, or since the job was named.
+    pub fn used(&mut self, cpu_ms: u32, waited_ms: u32, now: Time) {
+        let usage = self.usage.get_or_insert_default();
+        usage.cpu += Duration::from_millis(cpu_ms.into());
+        usage.waited += Duration::from_millis(waited_ms.into());
+        let session = self.up();
+        if !session.throttle.note(cpu_ms, waited_ms, now) {
+            return;
+        }
+        let is_throttled = session.throttle.is_throttled();
+        session.depth.set_throttled(is_throttled);
+        let name = &self.name;
+        match is_throttled {
+            true => warn!(
+                "worker {name} is throttled: most of the time it waits for a processor, and it gets \
+                 less to do; are its CPU credits used up, is it limited, or is its machine busy \
+                 with something else?"
+            ),
+            false => warn!("worker {name} gets its processors again"),
+        }
+    }
+
     /// It will not be of use, which the user has been told.
-    pub fn bar(&mut self) {
+    pub fn bar(&mut self, reason: &str) {
         self.state = State::Barred;
         self.outage = Outage::Said;
+        self.trouble = reason.to_owned();
     }
 
     /// Tells the user that it could not run an attempt: the first time aloud.
@@ -220,22 +253,24 @@ impl Link {
         );
     }
 
-    /// Tells the user that it cannot be reached: the first time aloud, then for those who debug.
+    /// Tells the user that it cannot be used now: the first time aloud, then for those who debug.
     pub fn say_lost(&mut self, reason: &str, returned: usize) {
         let name = &self.name;
         match self.outage {
-            Outage::Said => debug!("worker {name} still cannot be reached: {reason}"),
+            Outage::Said => debug!("worker {name} still cannot be used: {reason}"),
             Outage::Untried => {
-                warn!("worker {name} cannot be reached yet: {reason}; it is tried again");
+                warn!("worker {name} cannot be used yet: {reason}; it is tried again");
             }
             Outage::None if returned == 0 => {
                 warn!("worker {name} is gone: {reason}; it is dialled again");
             }
             Outage::None => {
-                warn!("worker {name} is gone: {reason}; {returned} tasks go elsewhere");
+                let tasks = tasks_go(returned as u64);
+                warn!("worker {name} is gone: {reason}; {tasks} elsewhere");
             }
         }
         self.outage = Outage::Said;
+        self.trouble = reason.to_owned();
     }
 }
 
@@ -253,6 +288,7 @@ impl Session {
             credit_tasks: tasks,
             silence: Silence::new(now),
             depth: Depth::new(slots, tasks, now),
+            throttle: Throttle::new(now),
             is_draining: false,
             unsent_bytes,
             has_lost_slots: false,
@@ -288,6 +324,13 @@ impl Session {
         } else {
             self.credit_tasks.min(u32::from(self.slots))
         }
+    }
+
+    /// The same for a task to one that could hold more of them.
+    #[inline(always)]
+    pub fn may_hold(&self, held_tasks: u32, held_bytes: usize, input_bytes: usize) -> bool {
+        assert!(held_tasks < self.credit_tasks, "credit is a promise");
+        self.has_room(held_tasks, held_bytes, input_bytes)
     }
 
     /// Whether it may be sent a task with so many input bytes. A worker that holds nothing takes any

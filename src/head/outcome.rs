@@ -18,6 +18,7 @@ use crate::limits::{DOUBT_TIMEOUT, FAST_FAILURE};
 use crate::role::{ConnId, Sink};
 use crate::scheduler::{Loss, Verdict};
 use crate::time::{Duration, Time};
+use crate::words::tasks_go;
 
 impl<W: Workload> Head<W> {
     #[inline(always)]
@@ -139,10 +140,10 @@ impl<W: Workload> Head<W> {
         let until = link.trust.set_aside(now);
         self.timers.set(Timer::Aside(index), until);
         warn!(
-            "worker {} cannot do what the others can; it is set aside for {} s and its {returned} \
-             tasks go elsewhere",
+            "worker {} cannot do what the others can; it is set aside for {} s, {} elsewhere",
             link.name,
-            until.since(now).as_secs()
+            until.since(now).as_secs(),
+            tasks_go(returned as u64)
         );
         self.note_unusable(now);
     }

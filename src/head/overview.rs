@@ -13,6 +13,7 @@ use crate::limits::OUTPUT_BYTES_MAX;
 use crate::overview::{Failure, Overview, Standing, Tasks, Worker};
 use crate::scheduler::NO_WORKER;
 use crate::time::{Duration, Time};
+use crate::words::count;
 
 impl<W: Workload> Head<W> {
     /// The run as it stands now.
@@ -25,6 +26,8 @@ impl<W: Workload> Head<W> {
             job: self.workload.describe(),
             ended: self.ended.map(|(exit, _)| exit),
             elapsed: now.since(self.first_dial_at.unwrap_or(now)),
+            // The driver knows.
+            head_cpu: None,
             rate: self.meter.rate(now),
             left: self.left(now),
             idle: self.why_idle(&tasks, now),
@@ -112,13 +115,17 @@ impl<W: Workload> Head<W> {
         let session = link.session();
         Worker {
             name: &link.name,
-            standing: standing(link),
+            standing: match self.ended {
+                Some(_) if !link.was_tried() => Standing::Unanswered,
+                _ => standing(link),
+            },
             slots: link.slots,
             slots_hung: session.map_or(0, |session| session.slots_hung()),
             in_flight: self.scheduler.held_tasks(index),
             tally: link.tally,
             run_time: Duration::from_micros(link.run_us),
             slot_time: link.slot_time(now),
+            usage: link.usage,
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
             silence: session.map(|session| now.since(session.silence.since())),
@@ -145,17 +152,18 @@ impl<W: Workload> Head<W> {
         if self.exhausted && tasks.ready + tasks.doubted == 0 {
             return Some(match tasks.recording {
                 0 => "all tasks are answered; the results are being written".into(),
-                count => format!("{count} outcomes wait for the journal to be on disk"),
+                number => {
+                    let outcomes = count(number, "outcome");
+                    format!("the journal is being written: {outcomes} not on disk yet")
+                }
             });
         }
         if !self.links.iter().any(Link::is_usable) {
             return Some(self.why_none_is_usable(now));
         }
         if tasks.doubted > 0 {
-            let count = tasks.doubted;
-            return Some(format!(
-                "{count} failures may be their workers' fault: another worker has to tell"
-            ));
+            let failures = count(tasks.doubted, "failure");
+            return Some(format!("another worker has to confirm {failures}"));
         }
         Some("no task is ready: the job's input has not come yet".into())
     }
@@ -194,6 +202,7 @@ fn standing(link: &Link) -> Standing {
         State::Up(session) if session.silence.is_lost() => Standing::Lost,
         State::Up(session) if session.is_draining => Standing::Draining,
         State::Up(_) if link.trust.is_aside() => Standing::Aside,
+        State::Up(session) if session.throttle.is_throttled() => Standing::Throttled,
         State::Up(_) => Standing::Up,
     }
 }

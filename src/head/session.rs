@@ -18,6 +18,7 @@ use crate::role::{CloseReason, ConnId, Sink};
 use crate::scheduler::Loss;
 use crate::silence::Passed;
 use crate::time::Time;
+use crate::words::{count, tasks_go};
 
 impl<W: Workload> Head<W> {
     pub(super) fn opened(&mut self, conn: ConnId, index: u32, now: Time, out: &mut impl Sink) {
@@ -82,13 +83,17 @@ impl<W: Workload> Head<W> {
                 };
                 log!(
                     level,
-                    "worker {} computes with {slots} slots now, not {}",
+                    "worker {} computes with {} now, not {}",
                     link.name,
+                    count(slots.into(), "slot"),
                     link.slots
                 );
                 session.set_slots(slots);
                 link.count_slot_time(now);
                 link.slots = slots;
+            }
+            (State::Up(_), Frame::Usage { cpu_ms, waited_ms }) => {
+                link.used(cpu_ms, waited_ms, now);
             }
             (_, frame) => self.untimely(index, frame.kind(), now, out),
         }
@@ -127,8 +132,9 @@ impl<W: Workload> Head<W> {
             return self.bar(index, &reason, now, out);
         }
         info!(
-            "worker {} is up: {slots} slots, release {}",
+            "worker {} is up: {}, release {}",
             link.name,
+            count(slots.into(), "slot"),
             printable(release.as_bytes())
         );
         // A process that lived on through the loss of its connection was not killed by a task.
@@ -163,6 +169,7 @@ impl<W: Workload> Head<W> {
         if session.silence.heard(now) {
             warn!("worker {} is heard again", link.name);
             let silence = session.silence.deadline();
+            link.trouble.clear();
             self.timers.set(Timer::Silence(index), silence);
             self.scheduler.forgive(index);
             self.note_usable();
@@ -191,15 +198,16 @@ impl<W: Workload> Head<W> {
         let Some(&mut index) = self.conns.get_mut(conn) else {
             return;
         };
+        let advice = reason.advice(self.links[index as usize].session().is_some());
         match reason {
             CloseReason::Protocol(error) if error.is_permanent() => {
-                self.bar(index, &error.to_string(), now, out);
+                self.bar(index, &advice, now, out);
             }
             // Or it was about to end just then; that does not happen again and again.
-            CloseReason::Protocol(error @ FrameError::WrongKey) => {
-                self.count_breach(index, &error.to_string(), now, out);
+            CloseReason::Protocol(FrameError::WrongKey) => {
+                self.count_breach(index, &advice, now, out);
             }
-            _ => self.lose(index, &reason.to_string(), now),
+            _ => self.lose(index, &advice, now),
         }
     }
 
@@ -248,7 +256,6 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         let wait = link.backoff.next(&mut self.rng);
         self.timers.set(Timer::Redial(index), now + wait);
-        self.trouble = format!("worker {}: {reason}", link.name);
         link.say_lost(reason, returned);
     }
 
@@ -256,15 +263,15 @@ impl<W: Workload> Head<W> {
     fn bar(&mut self, index: u32, reason: &str, now: Time, out: &mut impl Sink) {
         let returned = self.disconnect(index, &Loss::Planned, now);
         let link = &mut self.links[index as usize];
-        link.bar();
-        self.trouble = format!("worker {}: {reason}", link.name);
+        link.bar(reason);
         error!("worker {} cannot be used: {reason}", link.name);
         if returned > 0 {
-            warn!("{returned} tasks of worker {} go elsewhere", link.name);
+            let tasks = tasks_go(returned as u64);
+            warn!("{tasks} from worker {} elsewhere", link.name);
         }
         let is_barred = |state: &State| matches!(state, State::Barred);
         if self.links.iter().all(|link| is_barred(&link.state)) {
-            self.give_up("no worker can be used", now, out);
+            self.give_up("no worker can be used: giving up", now, out);
         }
     }
 
@@ -317,10 +324,9 @@ impl<W: Workload> Head<W> {
                     let loss = link.loss(&cause);
                     let returned = self.scheduler.take_back(index, &loss);
                     link.tally.lost += returned as u64;
-                    warn!(
-                        "worker {} {silent}; {returned} tasks go elsewhere",
-                        link.name
-                    );
+                    let (name, tasks) = (&link.name, tasks_go(returned as u64));
+                    warn!("worker {name} {silent}; {tasks} elsewhere");
+                    link.trouble = silent;
                     self.note_unusable(now);
                 }
                 Some(Passed::Close) => return self.hang_up(index, "it stayed silent", now, out),

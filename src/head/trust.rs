@@ -73,9 +73,12 @@ impl Trust {
     }
 
     /// It ran a task: to an output, or long enough to have tried.
+    #[inline(always)]
     pub fn worked(&mut self) {
-        *self = Trust::new();
-        self.has_worked = true;
+        if !self.has_worked || self.failures > 0 || self.faults > 0 {
+            *self = Trust::new();
+            self.has_worked = true;
+        }
     }
 
     /// It failed a task in no time.

@@ -17,6 +17,7 @@ use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::role::{Exit, Sink};
 use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
+use crate::words::count;
 
 impl<W: Workload> Head<W> {
     /// Hands new outcomes to the journal.
@@ -140,6 +141,7 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         let slots = u32::from(link.slots);
         let wanted = link.up().tasks_wanted(is_ahead, now);
+        self.fill_fresh(index, wanted, now, out);
         loop {
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
@@ -155,11 +157,26 @@ impl<W: Workload> Head<W> {
                 }
             };
             let session = self.links[index as usize].up();
-            if !session.has_room(held, self.scheduler.held_bytes(index), input_bytes) {
+            if !session.may_hold(held, self.scheduler.held_bytes(index), input_bytes) {
                 return true;
             }
-            assert!(held < session.credit_tasks, "credit is a promise");
             let (attempt, input) = self.scheduler.assign(task, index, now);
+            session.send(Frame::Task { attempt, input }, out);
+        }
+    }
+
+    /// The same while nothing but fresh tasks is to be had, as in nearly all of a run: less is asked
+    /// for each of them.
+    fn fill_fresh(&mut self, index: u32, wanted: u32, now: Time, out: &mut impl Sink) {
+        for _ in 0..self.scheduler.fresh_room(index, wanted) {
+            if !self.scheduler.has_fresh() && !self.pull() {
+                return;
+            }
+            let session = self.links[index as usize].up();
+            let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
+            let Some((attempt, input)) = self.scheduler.assign_fresh(index, now, fits) else {
+                return;
+            };
             session.send(Frame::Task { attempt, input }, out);
         }
     }
@@ -255,8 +272,8 @@ impl<W: Workload> Head<W> {
         let is_all_answered = self.exhausted && counts.undone() == 0;
         let is_awaited = self.config.ends_softly && counts.in_flight + counts.doubted > 0;
         if !is_all_answered && self.has_failed_too_often() && !is_awaited {
-            let failed = self.scheduler.failed();
-            error!("{failed} tasks have failed: ending early (--max-failures)");
+            let tasks = count(self.scheduler.failed(), "task");
+            error!("{tasks} failed: ending early (--max-failures)");
             return self.end(Exit::Failed, now, out);
         }
         if self.exhausted && counts.open() == 0 {

@@ -1,12 +1,11 @@
 //! What both command lines share: flags, their parsing by getopts, and errors that help.
 //!
-//! What it is: one table of flags from which getopts is told what to accept and `--help` what to
-//! say. What it is not: the meaning of any flag.
+//! What it is: one table from which getopts is told what to accept, and `--help` (`help.rs`) and
+//! the manual page what to say. What it is not: the meaning of any flag.
 //!
 //! Invariant: a flag is accepted exactly if `--help` shows it, or that of a job.
 
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,9 +16,8 @@ use super::Early;
 use crate::frame::PROTOCOL_VERSION;
 use crate::keyfile;
 use crate::limits::{PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX};
-
-/// Where the descriptions of flags begin on a line.
-const ABOUT_COLUMN: usize = 32;
+use crate::role::Exit;
+use crate::words::digits;
 
 /// One flag.
 pub(super) struct Flag {
@@ -72,25 +70,36 @@ impl Flag {
     pub fn common() -> [Flag; 3] {
         [
             Flag::new("q", "quiet", "", "say only what went wrong"),
-            Flag::new("h", "help", "", "this text"),
+            Flag::new("h", "help", "", "print the options"),
             Flag::new("V", "version", "", "release and protocol version"),
         ]
     }
 }
 
-/// One program's command line.
+/// Exit codes, ascending, and what each says.
+pub(super) type Exits = &'static [(Exit, &'static str)];
+
+/// One program's command line, and what there is to say of it.
 pub(super) struct Program {
     pub name: &'static str,
     /// What tells more, beside `--help`: a job's name or nothing.
     pub job: &'static str,
-    /// What stands before the flags in `--help`, without a line end.
-    pub before: String,
+    /// How it is called.
+    pub usage: &'static str,
+    /// What it does, in paragraphs.
+    pub about: &'static str,
+    /// What it can be told to do, with arguments.
+    pub jobs: Vec<(&'static str, String)>,
     /// Groups of flags, each with its title.
     pub groups: Vec<(String, Vec<Flag>)>,
     /// Those that another `--help` shows.
     pub hidden: Vec<(String, Vec<Flag>)>,
-    /// What stands after the flags.
-    pub after: String,
+    /// Command lines.
+    pub examples: &'static [&'static str],
+    /// How it ends, in each way of being called.
+    pub exits: &'static [(&'static str, Exits)],
+    /// A paragraph; none if it is empty.
+    pub limits: String,
 }
 
 impl Program {
@@ -137,28 +146,6 @@ impl Program {
     pub fn usage(&self, reason: &str) -> Early {
         let (name, job) = (self.name, self.job);
         Early::Usage(format!("{name}: {reason}\nTry '{name}{job} --help'."))
-    }
-
-    /// The text of `--help`, without the last line end.
-    pub fn help(&self) -> String {
-        let mut text = self.before.clone();
-        for (title, flags) in &self.groups {
-            write!(text, "\n\n{title}:").expect("a String takes everything");
-            for flag in flags {
-                let short = match flag.short {
-                    "" => "    ".to_owned(),
-                    letter => format!("-{letter}, "),
-                };
-                let names = format!("  {short}--{} {}", flag.long, flag.value);
-                debug_assert!(names.len() < ABOUT_COLUMN, "no gap after {names}");
-                let indent = format!("\n{:ABOUT_COLUMN$}", "");
-                let about = flag.about.replace('\n', &indent);
-                write!(text, "\n{names:ABOUT_COLUMN$}{about}").expect("a String takes everything");
-            }
-        }
-        text.push_str("\n\n");
-        text.push_str(&self.after);
-        text
     }
 
     pub fn flags(&self) -> impl Iterator<Item = &Flag> + Clone {
@@ -250,17 +237,10 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 /// A whole number in digits, with `_` between them if one likes. `what` names it in errors.
 pub(super) fn whole(what: &str, typed: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let unsigned = typed.strip_prefix('-').unwrap_or(typed);
-    let is_digit = |c: char| c.is_ascii_digit();
-    if !unsigned.starts_with(is_digit)
-        || !unsigned.ends_with(is_digit)
-        || !unsigned.chars().all(|c| is_digit(c) || c == '_')
-    {
-        return Err(format!("{what} is {typed:?}, not a whole number in digits"));
-    }
-    // A minus sign fails here like every other number out of range.
-    match typed.replace('_', "").parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
+    let digits = digits(typed.strip_prefix('-').unwrap_or(typed))
+        .ok_or_else(|| format!("{what} is {typed:?}, not a whole number in digits"))?;
+    match digits.parse() {
+        Ok(number) if range.contains(&number) && !typed.starts_with('-') => Ok(number),
         _ => Err(format!(
             "{what} is {typed}, but must be from {} to {}",
             grouped(*range.start()),
@@ -365,10 +345,17 @@ pub(super) mod tests {
         Program {
             name: "test",
             job: "",
-            before: "Usage: test".into(),
+            usage: "test [OPTIONS]",
+            about: "Tests.",
+            jobs: Vec::new(),
             groups: vec![("Flags".into(), flags)],
             hidden: Vec::new(),
-            after: "The end.".into(),
+            examples: &["test -q"],
+            exits: &[(
+                "Exit codes",
+                &[(Exit::Done, "done"), (Exit::Usage, "bad usage")],
+            )],
+            limits: "none.".into(),
         }
     }
 
@@ -434,17 +421,23 @@ pub(super) mod tests {
 
     #[test]
     fn help_shows_every_flag() {
-        let expected = "Usage: test
+        let expected = "Usage: test [OPTIONS]
+Tests.
 
 Flags:
   -w, --workers LIST            about
                                 it
       --local N                 it
   -q, --quiet                   say only what went wrong
-  -h, --help                    this text
+  -h, --help                    print the options
   -V, --version                 release and protocol version
 
-The end.";
+Examples:
+  test -q
+
+Exit codes: 0 done; 2 bad usage.
+
+Limits: none. RUST_LOG=debug tells more.";
         for line in ["-h", "--help", "-q --help 5", "-V -h"] {
             let early = program().parse(split(line)).unwrap_err();
             assert_eq!(early, Early::Answer(expected.into()));

@@ -4,7 +4,7 @@
 //!
 //! Invariant: two heads with equal options do the same.
 
-mod flags;
+pub(super) mod flags;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};

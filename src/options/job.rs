@@ -179,7 +179,7 @@ pub(super) fn mandelbrot_flags() -> Vec<Flag> {
             "",
             "iterations",
             "N",
-            format!("what has not escaped by then is black\n(default {ITERATIONS_DEFAULT})"),
+            format!("black unless it escapes before (default {ITERATIONS_DEFAULT})"),
         ),
     ]
 }

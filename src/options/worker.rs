@@ -4,23 +4,23 @@
 //!
 //! Invariant: a worker that others can reach is one that somebody asked for in so many words.
 
+mod flags;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use getopts::Matches;
 
-use super::cli::{Flag, Program, grouped, key_file, payload_max_bytes, seconds, whole};
-use super::{Address, Early, THREADS_MAX, size};
+use super::cli::{key_file, payload_max_bytes, seconds, whole};
+use super::{Address, Early, THREADS_MAX};
 use crate::alone::Single;
-use crate::limits::{
-    CLOSE_AFTER, CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_BYTES_MAX,
-    GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, PORT_DEFAULT, STALL_TIMEOUT,
-};
+use crate::limits::GRACE_DEFAULT;
 use crate::network::Network;
 use crate::program::Programs;
-use crate::role::Exit;
 use crate::time::Duration;
+pub(super) use flags::program;
+use flags::{computing_flags, listening_flags};
 
 /// What `worker` was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,133 +167,6 @@ fn allow(matches: &Matches) -> Result<Vec<Network>, String> {
 /// As many as the machine runs at once, or one if it does not tell.
 fn slots_default() -> usize {
     available_parallelism().map_or(1, |n| n.get().min(THREADS_MAX as usize))
-}
-
-fn program() -> Program {
-    let mut other = vec![Flag::payload_max()];
-    other.extend(Flag::common());
-    let alone = vec![
-        Flag::new(
-            "",
-            "run",
-            "KERNEL",
-            "run it once: input from standard input, output\nto standard output",
-        ),
-        Flag::new("", "setup", "TEXT", "its set-up (default: empty)"),
-    ];
-    Program {
-        name: "worker",
-        job: "",
-        before: "\
-Usage: worker [OPTIONS]
-Waits for heads, runs the tasks they send and answers with the results."
-            .into(),
-        groups: vec![
-            ("Listening".into(), listening_flags()),
-            ("Computing".into(), computing_flags()),
-            ("Without a head".into(), alone),
-            ("Other".into(), other),
-        ],
-        hidden: Vec::new(),
-        after: after(),
-    }
-}
-
-fn listening_flags() -> Vec<Flag> {
-    vec![
-        Flag::new(
-            "l",
-            "listen",
-            "HOST[:PORT]",
-            format!(
-                "default {} with a key, else\n{}; port {PORT_DEFAULT} if none is\n\
-                 named, port 0 for any that is free",
-                Address::ANYWHERE,
-                Address::LOOPBACK
-            ),
-        ),
-        Flag::key_file(),
-        Flag::new(
-            "",
-            "insecure",
-            "",
-            "without a key, whoever reaches the port",
-        ),
-        Flag::new(
-            "",
-            "allow",
-            "ADDRESS[/BITS]",
-            "who may connect, this machine included; may be\ngiven more than once (default: everyone)",
-        )
-        .repeatable(),
-    ]
-}
-
-fn computing_flags() -> Vec<Flag> {
-    vec![
-        Flag::new(
-            "s",
-            "slots",
-            "N",
-            format!(
-                "threads that compute, up to {THREADS_MAX}\n(default: as many as the machine has)"
-            ),
-        ),
-        Flag::new(
-            "",
-            "allow-program",
-            "PATH",
-            "a program that the job map may run; may be given\nmore than once (default: none)",
-        )
-        .repeatable(),
-        Flag::new(
-            "",
-            "grace",
-            "SECONDS",
-            format!(
-                "when told to end, how long tasks may go on\n(default {})",
-                GRACE_DEFAULT.as_secs()
-            ),
-        ),
-    ]
-}
-
-fn after() -> String {
-    format!(
-        "\
-Examples:
-  worker
-  worker --listen 10.0.0.11 --key-file key --allow 10.0.0.10
-  worker -l 127.0.0.1:0 -s 1
-  echo 1 1000000 | worker --run primes
-
-Exit codes: {} drained, {} no slot left (a task overran --timeout and does not
-stop), {} bad usage or key, {} cannot listen. With --run: {} done, {} the task
-failed, {} bad usage, {} this machine could not run it, {} cannot read or write.
-
-Limits: inputs and outputs of {} by default, {} at most; {} connections;
-{} before a head has greeted, {} s for its greeting; {} tasks and
-{} of inputs per head; one that is silent for {} s, or takes nothing of
-what is sent to it for {} s, is disconnected. RUST_LOG=debug tells more.",
-        Exit::Done.code(),
-        Exit::Failed.code(),
-        Exit::Usage.code(),
-        Exit::Output.code(),
-        Exit::Done.code(),
-        Exit::Failed.code(),
-        Exit::Usage.code(),
-        Exit::NoWorker.code(),
-        Exit::Output.code(),
-        size(PAYLOAD_BYTES_DEFAULT),
-        size(PAYLOAD_BYTES_MAX),
-        CONNECTIONS_MAX,
-        size(GREETING_BYTES_MAX),
-        GREETING_TIMEOUT.as_secs(),
-        grouped(CREDIT_TASKS.into()),
-        size(CREDIT_BYTES as usize),
-        CLOSE_AFTER.as_secs(),
-        STALL_TIMEOUT.as_secs(),
-    )
 }
 
 #[cfg(test)]
@@ -470,6 +343,7 @@ mod tests {
     fn help_fits_and_tells_the_limits() {
         let help = program().help();
         assert_fits_a_screen(&help);
+        let help = help.replace('\n', " ");
         for part in [
             "64 connections",
             "256 bytes",

@@ -170,7 +170,7 @@ impl Reactor {
     pub(super) fn say_left_out(&mut self, now: Time) {
         if let Some(listener) = &mut self.listener {
             let (count, seconds) = listener.turned_away.take_left_out(now);
-            warn!("turned away {count} more connections in the last {seconds} s");
+            warn!("connections turned away in the last {seconds} s: {count} more");
         }
     }
 

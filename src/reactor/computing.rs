@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Reactor;
+use crate::gauge::Gauge;
+use crate::limits::{USAGE_INTERVAL, USAGE_PAUSE};
 use crate::pool::Pool;
 use crate::role::{Event, Role};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 impl Reactor {
     /// Starts a pool for the role's submissions.
@@ -35,6 +37,7 @@ impl Reactor {
         let at = self.instant(now);
         if let Some(pool) = &mut self.pool {
             pool.take(&mut self.reports, at);
+            self.measure(role, now);
         }
         let mut reports = std::mem::take(&mut self.reports);
         for done in &reports.finished {
@@ -45,6 +48,40 @@ impl Reactor {
             role.handle(Event::Slots { count, hung }, now, &mut self.outlet());
         }
         self.reports = reports;
+    }
+
+    /// Has this process look at what it has of its machine from now on.
+    pub fn set_gauge(&mut self, gauge: Option<Gauge>) {
+        self.gauge = gauge;
+    }
+
+    /// Processor time of this process since its gauge was made, if the system tells it.
+    pub fn cpu(&self) -> Option<Duration> {
+        self.gauge.as_ref()?.cpu()
+    }
+
+    /// When the role is to be told next of what this process has had; never while it is idle.
+    pub(super) fn next_measure(&self, role: &impl Role) -> Option<Time> {
+        let is_wanted = self.gauge.is_some() && role.awaited() > 0;
+        is_wanted.then_some(self.measured_at + USAGE_INTERVAL)
+    }
+
+    /// Tells the role of it if it is time to, before the reports are told: who has got its last
+    /// outcome may read nothing that comes behind it.
+    fn measure(&mut self, role: &mut impl Role, now: Time) {
+        let awaited = role.awaited();
+        let wait = match self.reports.finished.len() < awaited {
+            true => USAGE_INTERVAL,
+            false => USAGE_PAUSE,
+        };
+        if awaited > 0
+            && now >= self.measured_at + wait
+            && let Some(gauge) = &mut self.gauge
+        {
+            self.measured_at = now;
+            let usage = gauge.read();
+            role.handle(Event::Measured(usage), now, &mut self.outlet());
+        }
     }
 
     /// Gives the pool the turn's commands, under one lock.

@@ -31,6 +31,7 @@ use slab::Slab;
 
 use crate::channel::{Channel, PLAIN_BYTES_MAX};
 use crate::frame::Side;
+use crate::gauge::Gauge;
 use crate::input::Input;
 use crate::key::Keys;
 use crate::keyfile;
@@ -78,6 +79,9 @@ pub struct Reactor {
     /// A signal has arrived and the role does not know it yet.
     is_interrupted: bool,
     pool: Option<Pool>,
+    gauge: Option<Gauge>,
+    /// When the role was last told of it.
+    measured_at: Time,
     input: Option<Input>,
     output: Option<Output>,
     /// Written to the output before the run, and not yet acknowledged.
@@ -149,6 +153,8 @@ impl Reactor {
             supervisor: None,
             is_interrupted: false,
             pool: None,
+            gauge: None,
+            measured_at: Time::ZERO,
             input: None,
             output: None,
             ahead_bytes: 0,
@@ -246,7 +252,12 @@ impl Reactor {
 
     /// Sleeps until something happens or the next deadline is due; returns the time.
     fn wait(&mut self, role: &impl Role) -> io::Result<Time> {
-        let deadlines = [role.next_deadline(), self.timers.next(), self.next_check()];
+        let deadlines = [
+            role.next_deadline(),
+            self.timers.next(),
+            self.next_check(),
+            self.next_measure(role),
+        ];
         let next = deadlines.into_iter().flatten().min();
         let timeout = match std::mem::take(&mut self.is_busy) || !self.read_list.is_empty() {
             true => Some(Duration::ZERO),

@@ -17,6 +17,7 @@ use mio::net::{TcpListener, TcpStream};
 use slab::Slab;
 
 use super::{Deadline, Reactor};
+use crate::gauge::Gauge;
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN, STATUS_REQUEST_BYTES_MAX, STATUS_TIMEOUT, STATUS_VISITORS_MAX,
 };
@@ -99,7 +100,11 @@ impl Reactor {
             self.admit_visitors(now);
         }
         let status = self.status.as_mut().expect("it is there");
-        let look = || role.overview(now).expect("a role that leads is watched");
+        let gauge = self.gauge.as_ref();
+        let look = || Overview {
+            head_cpu: gauge.and_then(Gauge::cpu),
+            ..role.overview(now).expect("a role that leads is watched")
+        };
         for slot in std::mem::take(&mut status.ready) {
             if let Some(visitor) = status.visitors.get_mut(slot)
                 && !visitor.serve(&mut self.read_buffer, look)

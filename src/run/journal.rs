@@ -22,6 +22,7 @@ use crate::recorder::JournalFile;
 use crate::role::Exit;
 use crate::serial::Compared;
 use crate::time::Duration;
+use crate::words::count;
 
 /// The journal and how long a record may wait for its sync, if one is asked for.
 pub(super) fn open_journal(
@@ -110,7 +111,7 @@ pub(super) fn say_how_to_go_on(path: &Path, outcomes: Option<u64>, exit: Exit) {
         _ => "the same command with --resume goes on from there",
     };
     match outcomes {
-        Some(count) => warn!("{count} outcomes are in {path}: {how}"),
+        Some(number) => warn!("{} in {path}: {how}", count(number, "outcome")),
         None => warn!("{path} is as it was: {how}"),
     }
 }

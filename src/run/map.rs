@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::error;
 
+use super::telling::open_file;
 use super::{Failure, failure, usage};
 use crate::channel;
 use crate::command;
@@ -99,21 +100,20 @@ fn find(command: &[u8]) -> Result<PathBuf, String> {
 
 /// Prints the commands and runs none of them.
 pub(super) fn dry_run(map: &Map, output: Option<&Path>) -> Result<Exit, Failure> {
-    let mut out: Box<dyn Write> = match output {
-        None => Box::new(io::stdout()),
-        Some(path) => {
-            let what = format!("cannot write {}", path.display());
-            Box::new(fs::File::create(path).map_err(failure(&what))?)
+    let printed = match open_file(output)? {
+        None => print_commands(map.clone(), io::stdout()),
+        Some(mut file) => {
+            print_commands(map.clone(), &mut file).and_then(|exit| file.finish(true).map(|_| exit))
         }
     };
-    match print_commands(map.clone(), &mut BufWriter::new(&mut out)) {
-        Ok(exit) => Ok(exit),
+    match printed {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::ReaderGone),
-        Err(error) => Err(failure("cannot print the commands")(error)),
+        printed => printed.map_err(failure("cannot print the commands")),
     }
 }
 
-fn print_commands(mut map: Map, out: &mut impl Write) -> io::Result<Exit> {
+fn print_commands(mut map: Map, out: impl Write) -> io::Result<Exit> {
+    let mut out = BufWriter::new(out);
     let (mut piece, mut line) = (vec![0; INPUT_BYTES], Vec::new());
     let mut exit = Exit::Done;
     for number in 1.. {

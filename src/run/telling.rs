@@ -22,6 +22,7 @@ use crate::role::Exit;
 use crate::serial::{Compared, Serial};
 use crate::time::Duration;
 use crate::trace::Trace;
+use crate::words::count;
 
 /// Whether the progress line has a terminal to stand on that can erase it.
 pub(super) fn is_terminal() -> bool {
@@ -45,9 +46,9 @@ pub(super) fn compare(role: &Head<Compared<Job>>, serial: &Serial) -> Comparison
 pub(super) fn say_comparison(comparison: &Comparison, role: &Head<Compared<Job>>, quiet: bool) {
     if let (Some(distributed), false) = (comparison.distributed, quiet) {
         let speed_up = comparison.serial.as_secs_f64() / distributed.as_secs_f64().max(1e-6);
-        let slots = role.slots();
+        let slots = count(role.slots().into(), "slot");
         say(&format!("Distributed time: {}", seconds(distributed)));
-        say(&format!("Speed-up: {speed_up:.2}x on {slots} slots"));
+        say(&format!("Speed-up: {speed_up:.2}x on {slots}"));
     }
     match (comparison.is_complete, comparison.is_identical) {
         // Why has been said.
@@ -63,13 +64,6 @@ pub(super) fn seconds(time: Duration) -> String {
 }
 
 pub(super) fn say_summary(overview: &Overview<'_>) {
-    for worker in &overview.workers {
-        let (name, tally) = (worker.name, worker.tally);
-        say(&format!(
-            "worker {name}: {} done, {} failed, {} lost",
-            tally.done, tally.failed, tally.lost
-        ));
-    }
     for line in report::summary(overview) {
         say(&line);
     }
@@ -88,8 +82,9 @@ pub(super) fn open_file(path: Option<&Path>) -> Result<Option<Replacement>, Fail
 pub(super) fn finish_trace(trace: Trace, exit: Exit) -> Exit {
     match trace.finish() {
         Ok(0) => exit,
-        Ok(count) => {
-            warn!("{count} attempts are not in the trace: its file did not keep up");
+        Ok(number) => {
+            let attempts = count(number, "attempt");
+            warn!("{attempts} missing in the trace: its file did not keep up");
             exit
         }
         Err(error) => unwritten("trace", &error, exit),

@@ -15,6 +15,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::words::count;
+
 /// The losses that a task has been blamed for, oldest first. Most tasks never are: then it owns no
 /// memory, and is one word in each of them.
 #[derive(Debug, Default)]
@@ -86,9 +88,10 @@ impl Blame {
         let losses = self.losses();
         (losses >= attempts_max).then(|| {
             let causes: Vec<&str> = self.all().iter().map(|lost| &lost.cause[..]).collect();
+            let workers = count(losses.into(), "worker");
             format!(
-                "given up: it was running when {losses} workers were lost ({}); it may be what \
-                 kills them (--attempts {attempts_max})",
+                "given up: {workers} lost while it ran ({}); it may be what kills them (--attempts \
+                 {attempts_max})",
                 causes.join("; ")
             )
         })

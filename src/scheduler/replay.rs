@@ -60,7 +60,8 @@ impl Scheduler {
         if self.table.window_tasks() >= WINDOW_TASKS {
             return Err(Misfit::FarAhead(self.end()));
         }
-        let task = self.table.push(|payload| payload.set(input));
+        let task = self.table.end();
+        self.add(input);
         self.table.get_mut(task).expect("it was added").is_replayed = true;
         self.fresh = task + 1;
         self.waiting.add(task, &Blame::default(), self.attempts_max);
@@ -92,7 +93,7 @@ impl Scheduler {
             if let Some(reason) = reason(&entry.payload) {
                 self.waiting.remove(task);
                 let (reason, times) = (Bytes::from(&reason), Times::default());
-                (self.table).answer(task, NO_WORKER, Status::Failed, reason, times);
+                self.settle(task, NO_WORKER, Status::Failed, reason, times);
             }
         }
     }

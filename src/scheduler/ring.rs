@@ -57,6 +57,18 @@ impl Ring {
         entry
     }
 
+    /// The slot of a task that it has.
+    #[inline(always)]
+    pub fn find(&self, task: u64) -> Option<usize> {
+        let is_there = (self.base..self.end).contains(&task);
+        is_there.then(|| self.slot(task))
+    }
+
+    #[inline(always)]
+    pub fn at(&mut self, slot: usize) -> &mut Entry {
+        &mut self.slots[slot]
+    }
+
     #[inline(always)]
     pub fn get(&self, task: u64) -> Option<&Entry> {
         let is_there = (self.base..self.end).contains(&task);
@@ -76,11 +88,11 @@ impl Ring {
         self.get(self.base)
     }
 
-    /// Drops the oldest.
+    /// Leaves the oldest behind, which is the caller's to end.
     #[inline(always)]
-    pub fn drop_front(&mut self) {
+    pub fn drop_front(&mut self) -> &mut Entry {
         let slot = self.leave_front();
-        self.slots[slot].end();
+        &mut self.slots[slot]
     }
 
     /// Takes out the oldest.
@@ -105,7 +117,7 @@ impl Ring {
 
     #[inline(always)]
     fn slot(&self, task: u64) -> usize {
-        task as usize & (self.slots.len() - 1)
+        task as usize & self.slots.len().wrapping_sub(1)
     }
 
     #[cold]
@@ -141,7 +153,7 @@ mod tests {
             }
             assert!(ring.get(ring.end()).is_none());
             match round % 2 {
-                0 => ring.drop_front(),
+                0 => ring.drop_front().end(),
                 _ => assert_eq!(ring.pop_front().payload[..], round.to_be_bytes()),
             }
             assert!(ring.get_mut(round).is_none());

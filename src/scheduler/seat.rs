@@ -64,9 +64,11 @@ impl Seat {
     /// An attempt was answered by this `worker`: if it stands for its task, whose `entry` that is,
     /// says when it was sent.
     #[inline(always)]
-    pub fn leave(&mut self, attempt: Attempt, worker: u32, entry: Option<&Entry>) -> Option<Time> {
-        let entry = entry.filter(|entry| entry.attempt == attempt.number)?;
+    pub fn leave(&mut self, attempt: Attempt, worker: u32, entry: &Entry) -> Option<Time> {
         let sent_at = entry.sent_to(worker)?;
+        if entry.attempt != attempt.number {
+            return None;
+        }
         self.tasks -= 1;
         self.bytes -= entry.payload.len();
         self.stand_down(entry);

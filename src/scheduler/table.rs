@@ -44,6 +44,15 @@ struct Unrecorded {
     input_hash: u64,
 }
 
+/// Where an entry is until the next is added or dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// In that slot of the ring.
+    Ring(usize),
+    /// Aside, under its number.
+    Aside(u64),
+}
+
 /// In which order outcomes are delivered.
 #[derive(Debug)]
 enum Order {
@@ -145,6 +154,7 @@ impl Table {
     }
 
     /// Tasks that count against the window.
+    #[inline(always)]
     pub fn window_tasks(&self) -> usize {
         match self.order {
             Order::Input => self.ring.len(),
@@ -157,15 +167,12 @@ impl Table {
         self.ring.end()
     }
 
-    /// Adds a ready task, whose input `fill` provides; returns its number.
+    /// Adds a ready task; its input of so many bytes is the caller's to fill in.
     #[inline(always)]
-    pub fn push(&mut self, fill: impl FnOnce(&mut Payload)) -> u64 {
-        let task = self.end();
-        let entry = self.ring.push();
-        fill(&mut entry.payload);
-        self.held_bytes += entry.payload.len();
+    pub fn push(&mut self, input_bytes: usize) -> &mut Payload {
+        self.held_bytes += input_bytes;
         self.counts.ready += 1;
-        task
+        &mut self.ring.push().payload
     }
 
     #[inline(always)]
@@ -196,25 +203,44 @@ impl Table {
 
     /// Makes an attempt of a task.
     #[inline(always)]
-    pub fn send(&mut self, task: u64, worker: u32, sent_at: Time) -> &Entry {
-        let entry = self.set_state(task, State::InFlight { worker, sent_at });
+    pub fn send(&mut self, place: Place, worker: u32, sent_at: Time) -> &Entry {
+        let entry = at(&mut self.ring, &mut self.order, place);
+        self.counts
+            .shift(entry, State::InFlight { worker, sent_at });
         entry.attempt += 1;
         entry.is_careful = entry.blame.is_any();
         entry.is_recalled = false;
         entry
     }
 
+    /// Where a task is, if it is open or waits for delivery: to look at it and then to change it costs
+    /// one search, and there are millions.
+    #[inline(always)]
+    pub fn find(&self, task: u64) -> Option<Place> {
+        match &self.order {
+            Order::Arrival { stragglers, .. } if task < self.ring.base() => {
+                stragglers.contains_key(&task).then_some(Place::Aside(task))
+            }
+            _ => self.ring.find(task).map(Place::Ring),
+        }
+    }
+
+    #[inline(always)]
+    pub fn at(&mut self, place: Place) -> &mut Entry {
+        at(&mut self.ring, &mut self.order, place)
+    }
+
     /// Gives a task its outcome, which is delivered in its turn; with a journal once it is durable.
     #[inline(always)]
     pub fn answer(
         &mut self,
-        task: u64,
+        (task, place): (u64, Place),
         worker: u32,
         status: Status,
         output: Bytes<'_>,
         times: Times,
     ) {
-        let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
+        let entry = at(&mut self.ring, &mut self.order, place);
         let given = Given {
             worker,
             status,
@@ -334,20 +360,28 @@ impl Table {
     /// What was due is delivered.
     #[inline(always)]
     pub fn delivered(&mut self) {
+        let entry = match &self.order {
+            Order::Input => self.ring.drop_front(),
+            Order::Arrival { .. } => return self.delivered_out_of_order(),
+        };
+        assert!(matches!(entry.state, State::Answered(_)), "it was due");
+        self.counts.answered -= 1;
+        self.held_bytes -= entry.payload.len();
+        entry.end();
+    }
+
+    fn delivered_out_of_order(&mut self) {
         let answer = self.due().expect("only what is due is delivered");
         let (task, output_bytes) = (answer.task, answer.output.len());
         self.counts.answered -= 1;
         self.held_bytes -= output_bytes;
-        match self.order {
-            Order::Input => self.ring.drop_front(),
-            Order::Arrival { .. } => self.take_out_of_order(task),
-        }
+        self.take_out_of_order(task);
     }
 
     /// Drops the tasks without an outcome that delivery waits for.
     pub fn skip_gap(&mut self) {
         while self.due().is_none() && self.ring.len() > 0 {
-            self.ring.drop_front();
+            self.ring.drop_front().end();
         }
     }
 
@@ -382,7 +416,7 @@ impl Table {
             let is_fresh = front.attempt == 0 && !front.is_replayed;
             if front.state == State::Delivered {
                 self.delivered -= 1;
-                self.ring.drop_front();
+                self.ring.drop_front().end();
             } else if self.ring.len() < WINDOW_TASKS || is_fresh {
                 break;
             } else {
@@ -430,6 +464,18 @@ impl Table {
 
 fn losses(count: u32) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+/// The same for one that was found.
+#[inline(always)]
+fn at<'a>(ring: &'a mut Ring, order: &'a mut Order, place: Place) -> &'a mut Entry {
+    match (place, order) {
+        (Place::Ring(slot), _) => ring.at(slot),
+        (Place::Aside(task), Order::Arrival { stragglers, .. }) => {
+            stragglers.get_mut(&task).expect("it was just found")
+        }
+        (Place::Aside(_), Order::Input) => unreachable!("nothing is put aside in order"),
+    }
 }
 
 /// A task's entry, by the parts of the table that it is in, so that the others can be used beside it.

@@ -362,7 +362,7 @@ fn only_what_ran_is_blamed_and_only_the_killer_is_given_up() {
         if task == 3 {
             let reason = String::from_utf8(answer.output.to_vec()).unwrap();
             assert!(
-                reason.contains("3 workers were lost (first; again; again)"),
+                reason.contains("3 workers lost while it ran (first; again; again)"),
                 "{reason}"
             );
             assert_eq!(answer.losses, 3);
@@ -451,7 +451,10 @@ fn what_is_forgiven_is_the_loss_of_that_worker_and_no_other() {
     let blame = &scheduler.table.get(0).unwrap().blame;
     assert_eq!(blame.losses(), 1, "one death is left");
     let reason = blame.verdict(1).unwrap();
-    assert!(reason.contains("1 workers were lost (died)"), "{reason}");
+    assert!(
+        reason.contains("1 worker lost while it ran (died)"),
+        "{reason}"
+    );
 }
 
 #[test]

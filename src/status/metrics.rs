@@ -66,6 +66,14 @@ fn tasks(overview: &Overview<'_>, text: &mut Text) {
         "Tasks that run now, at most one per slot.",
         overview.running(),
     );
+    if let Some(cpu) = overview.head_cpu {
+        text.single(
+            "head_cpu_seconds_total",
+            "counter",
+            "Processor time of the head's process in this run.",
+            Seconds(cpu),
+        );
+    }
     if let Some(left) = overview.left {
         text.single(
             "left_seconds",
@@ -91,7 +99,7 @@ fn workers(workers: &[Worker<'_>], text: &mut Text) {
         "worker_up",
         "gauge",
         "Whether the worker takes tasks.",
-        |worker| u64::from(worker.standing == Standing::Up),
+        |worker| u64::from(worker.standing.takes_tasks()),
     );
     text.each(
         workers,
@@ -140,6 +148,22 @@ fn workers(workers: &[Worker<'_>], text: &mut Text) {
         help,
         |worker| Seconds(worker.slot_time),
     );
+    let help = "Processor time of its process, with its programs, while it worked for this head.";
+    text.known(
+        workers,
+        "worker_cpu_seconds_total",
+        "counter",
+        help,
+        |worker| worker.usage.map(|usage| Seconds(usage.cpu)),
+    );
+    let help = "Time its threads could have run and got no processor.";
+    text.known(
+        workers,
+        "worker_waited_seconds_total",
+        "counter",
+        help,
+        |worker| worker.usage.map(|usage| Seconds(usage.waited)),
+    );
     let help = "Bytes sent to the worker.";
     text.each(
         workers,
@@ -157,13 +181,9 @@ fn workers(workers: &[Worker<'_>], text: &mut Text) {
         |worker| worker.received_bytes,
     );
     let help = "Time since the worker was last heard, if it is connected.";
-    text.head("worker_silence_seconds", "gauge", help);
-    for worker in workers {
-        if let Some(silence) = worker.silence {
-            let labels = [("worker", worker.name)];
-            text.sample("worker_silence_seconds", &labels, Seconds(silence));
-        }
-    }
+    text.known(workers, "worker_silence_seconds", "gauge", help, |worker| {
+        worker.silence.map(Seconds)
+    });
 }
 
 /// The format, as far as it is needed.
@@ -192,6 +212,23 @@ impl Text {
         self.head(name, kind, help);
         for worker in workers {
             self.sample(name, &[("worker", worker.name)], value(worker));
+        }
+    }
+
+    /// Of those workers of which it is known.
+    fn known<V: fmt::Display>(
+        &mut self,
+        workers: &[Worker<'_>],
+        name: &str,
+        kind: &str,
+        help: &str,
+        value: impl Fn(&Worker<'_>) -> Option<V>,
+    ) {
+        self.head(name, kind, help);
+        for worker in workers {
+            if let Some(value) = value(worker) {
+                self.sample(name, &[("worker", worker.name)], value);
+            }
         }
     }
 

@@ -48,6 +48,7 @@ function workerRow(worker) {
     cell(worker.state, mood ?? "warn"),
     cell(slots),
     cell(Math.floor(worker.busy * 100) + "%"),
+    cell(worker.cpu_s === null ? "–" : span(worker.cpu_s), "n wide"),
     cell(whole(worker.in_flight), "n wide"),
     cell(whole(worker.done)),
     cell(whole(worker.failed), worker.failed ? "n bad" : "n"),
@@ -115,6 +116,7 @@ function show(status) {
   at("failed").className = tasks.failed ? "bad" : "";
   put("up", status.workers_up + " of " + status.workers.length);
   put("busy", Math.floor(status.busy * 100) + "%");
+  put("cpu", status.head_cpu_s === null ? "–" : span(status.head_cpu_s));
   chart(status);
   at("workers").replaceChildren(...status.workers.map(workerRow));
   at("failures").hidden = status.failures.length === 0;

@@ -1,6 +1,6 @@
 //! What requests are answered, byte by byte.
 //!
-//! What it is: good requests and bad ones. What it is not: sockets; `tests/status.rs` has those.
+//! What it is: good requests and bad ones. What it is not: sockets; `tests/programs/status.rs` has those.
 //!
 //! Invariant: a request that is refused is never looked up.
 
@@ -122,7 +122,7 @@ fn refusals_say_why_and_look_nothing_up() {
             "403 Forbidden",
         ),
         ("GET / HTTP/1.1\r\nHost: \u{e9}\r\n\r\n", "403 Forbidden"),
-        ("TM\r\n\0\u{2}h\0", "400 Bad Request"),
+        ("TM\r\n\0\u{3}h\0", "400 Bad Request"),
         ("\u{16}\u{3}\u{1}\u{2}", "400 Bad Request"),
         (&long, "431 Request Header Fields Too Large"),
         (&many, "431 Request Header Fields Too Large"),
@@ -152,6 +152,9 @@ fn metrics_escape_names_and_count_what_the_report_does() {
         "teamster_worker_up{worker=\"b\\\"\\\\<b>:2\"} 0",
         "teamster_worker_attempts_total{worker=\"a:1\",outcome=\"failed\"} 4",
         "teamster_worker_silence_seconds{worker=\"a:1\"} 0.020",
+        "teamster_worker_cpu_seconds_total{worker=\"a:1\"} 9.400",
+        "teamster_head_cpu_seconds_total 0.310",
+        "teamster_workers{state=\"throttled\"} 0",
         "teamster_workers{state=\"unreachable\"} 1",
     ] {
         assert!(text.lines().any(|other| other == line), "{line} in\n{text}");

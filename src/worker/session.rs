@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use super::WorkerConfig;
 use crate::frame::{Frame, Kind, Refusal};
 use crate::limits::{OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW};
-use crate::role::{Attempt, ConnId, Sink};
+use crate::role::{Attempt, ConnId, Sink, Usage};
 use crate::silence::Silence;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 /// One head.
 pub(super) struct Session {
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub unwanted: BTreeSet<Attempt>,
     /// The pool starts nothing of it: the head reads too little of what is there, or is lost.
     pub paused: bool,
+    /// What was used before its job, or by its latest `Usage`.
+    pub told: Usage,
 }
 
 pub(super) enum Phase {
@@ -98,6 +100,20 @@ impl Session {
         let paused = self.silence.is_lost() || is_full;
         if paused != std::mem::replace(&mut self.paused, paused) {
             out.pause(conn, paused);
+        }
+    }
+
+    /// Says what was used since it was last said, if that is anything, and if the head reads.
+    pub fn tell_usage(&mut self, conn: ConnId, usage: Usage, out: &mut impl Sink) {
+        // Differences of whole milliseconds, so that no fraction is lost.
+        let since = |now: Duration, then: Duration| {
+            u32::try_from(now.as_millis() - then.as_millis()).unwrap_or(u32::MAX)
+        };
+        let cpu_ms = since(usage.cpu, self.told.cpu);
+        let waited_ms = since(usage.waited, self.told.waited);
+        if (cpu_ms, waited_ms) != (0, 0) && self.unsent_bytes <= OUTBOX_BYTES_HIGH {
+            self.told = usage;
+            self.send(conn, Frame::Usage { cpu_ms, waited_ms }, out);
         }
     }
 

@@ -55,6 +55,7 @@ fn words(frame: &Frame<'_>) -> String {
         Frame::Drain => "Drain".into(),
         Frame::Cancel { attempt, running } => format!("Cancel {attempt} {running}"),
         Frame::Slots { slots } => format!("Slots {slots}"),
+        Frame::Usage { cpu_ms, waited_ms } => format!("Usage {cpu_ms} {waited_ms}"),
     }
 }
 

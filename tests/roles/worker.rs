@@ -13,7 +13,8 @@ use teamster::limits::{
     STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use teamster::payload::{Bytes, Payload};
-use teamster::role::{Attempt, CloseReason, Completion, Event, Role};
+use teamster::role::{Attempt, CloseReason, Completion, Event, Role, Usage};
+use teamster::time::Duration;
 use teamster::worker::{Worker, WorkerConfig};
 
 use crate::{Bench, attempt, conn, seconds};
@@ -104,6 +105,40 @@ fn a_task_is_computed_and_answered_once() {
     bench.tell(Event::Completed(&done));
     bench.expect(&["0: Outcome 7/1 Done 2"]);
     assert_eq!(bench.role.held().next(), Some((conn(0), 0, 0)));
+}
+
+#[test]
+fn who_waits_for_an_outcome_is_told_before_it_what_was_used_for_it() {
+    let mut bench = worker();
+    let used = |bench: &mut Bench<Worker>, cpu_us, waited_us| {
+        let cpu = Duration::from_micros(cpu_us);
+        let waited = Duration::from_micros(waited_us);
+        bench.tell(Event::Measured(Usage { cpu, waited }));
+    };
+    // By another head, before.
+    used(&mut bench, 700_300, 100_000);
+    for slot in 0..2 {
+        opened(&mut bench, slot);
+        bench.hear(conn(slot), HELLO);
+        bench.hear(conn(slot), JOB);
+    }
+    bench.turn();
+    bench.take();
+    used(&mut bench, 701_900, 100_000);
+    bench.expect(&[]);
+    assert_eq!(bench.role.awaited(), 0);
+    bench.hear(conn(0), task(7, b""));
+    bench.take();
+    assert_eq!(bench.role.awaited(), 1);
+    used(&mut bench, 702_600, 100_000);
+    bench.tell(Event::Completed(&completed(attempt(7, 1), b"")));
+    bench.expect(&["0: Usage 2 0", "0: Outcome 7/1 Done 0"]);
+    bench.hear(conn(0), task(8, b""));
+    bench.take();
+    used(&mut bench, 702_900, 100_900);
+    bench.expect(&[]);
+    used(&mut bench, 703_100, 101_000);
+    bench.expect(&["0: Usage 1 1"]);
 }
 
 #[test]

@@ -334,10 +334,10 @@ impl Blames {
             .rsplit_once(") ")
             .or(causes.rsplit_once("); "))
             .unwrap_or_default();
-        // Two that were lost in one turn may be told in either order.
+        // Two that were lost in one turn may be told in either order. A cause may go on with advice.
         let mut names: Vec<&str> = causes
             .split("; ")
-            .map(|cause| cause.split_once(": ").unwrap_or_default().0)
+            .filter_map(|cause| Some(cause.split_once(": ")?.0))
             .collect();
         names.sort();
         let is_it = |losses: &&Vec<Loss>| {

@@ -48,6 +48,9 @@ impl<R: Role> Node<R> {
         if let Some(at) = self.role.next_deadline() {
             self.rim.wake(self.rim.world_time(at), world);
         }
+        if let Some(at) = self.rim.measure_at(self.role.awaited(), 0) {
+            self.rim.wake(at, world);
+        }
         if let Some(at) = self.rim.pool.as_ref().and_then(Pool::next_check) {
             self.rim.wake(at, world);
         }
@@ -253,6 +256,13 @@ impl<R: Role> Node<R> {
         if let Some(pool) = &mut self.rim.pool {
             pool.check(world);
             let (finished, changes) = (pool.take_finished(world), pool.take_changes());
+            let due = self.rim.measure_at(self.role.awaited(), finished.len());
+            if due.is_some_and(|at| at <= world.now) {
+                let usage = self.rim.measure(world);
+                let (slot, generation) = (0, 0);
+                let id = ConnId { slot, generation };
+                self.tell("measured", id, Event::Measured(usage), world);
+            }
             for done in finished {
                 let conn = done.conn;
                 self.tell("completed", conn, Event::Completed(&done), world);

@@ -14,7 +14,7 @@ use teamster::kernel::{Kernel, Stop};
 use teamster::lanes::{Check, Job, Lanes, Slot};
 use teamster::limits::{CHUNK_TIME, STOP_GRACE};
 use teamster::payload::{Bytes, Payload};
-use teamster::role::{Attempt, Completion, ConnId};
+use teamster::role::{Attempt, Completion, ConnId, Usage};
 use teamster::time::{Duration, Time};
 
 use crate::faults::Kind;
@@ -39,6 +39,8 @@ pub struct Pool {
     cancelled: BTreeSet<(ConnId, Attempt)>,
     /// What each session may take for an attempt.
     timeouts: BTreeMap<ConnId, Option<Duration>>,
+    /// What its kernels had of the processors: on a slow machine a part, for the rest they wait.
+    usage: Usage,
 }
 
 #[derive(Default)]
@@ -47,6 +49,8 @@ struct Thread {
     kernel: Option<Arc<dyn Kernel>>,
     /// When it took its chunk.
     since: Time,
+    /// Until when its kernel's time is in `usage`.
+    counted: Time,
     run: Option<Computation>,
 }
 
@@ -76,6 +80,7 @@ impl Pool {
             begun: 0,
             cancelled: BTreeSet::new(),
             timeouts: BTreeMap::new(),
+            usage: Usage::default(),
         }
     }
 
@@ -224,6 +229,7 @@ impl Pool {
         self.begun += 1;
         run.serial = self.begun;
         self.threads[index].run = Some(run);
+        self.threads[index].counted = world.now;
         let at = world.after_us(us);
         let what = self.end_of(index);
         world.push(at, what);
@@ -283,12 +289,36 @@ impl Pool {
         run.map(|run| run.attempt.task)
     }
 
+    /// What was had so far.
+    pub fn measure(&mut self, world: &World) -> Usage {
+        for index in 0..self.threads.len() {
+            if self.threads[index].run.is_some() {
+                self.count(index, world);
+            }
+        }
+        self.usage
+    }
+
+    fn count(&mut self, index: usize, world: &World) {
+        let counted = &mut self.threads[index].counted;
+        let span = world.now.since(std::mem::replace(counted, world.now));
+        let weather = &world.weather[self.node];
+        let cpu = match world.now < weather.slow {
+            true => span / weather.slow_factor as u32,
+            false => span,
+        };
+        self.usage.cpu += cpu;
+        self.usage.waited += span - cpu;
+    }
+
     /// A kernel has returned, if it is still there; says whether the thread has taken all it may.
     pub fn end(&mut self, index: usize, serial: u64, world: &mut World) -> bool {
         let thread = &mut self.threads[index];
         let Some(run) = thread.run.take_if(|run| run.serial == serial) else {
             return false;
         };
+        self.count(index, world);
+        let thread = &mut self.threads[index];
         let fill = |output: &mut Payload| output.set(&run.output);
         thread.slot.end(run.status, fill, world.now);
         let is_long = world.now.since(thread.since) >= CHUNK_TIME;

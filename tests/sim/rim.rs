@@ -11,9 +11,9 @@ use std::sync::Arc;
 use teamster::channel::{Channel, PLAIN_BYTES_MAX};
 use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
 use teamster::kernel::Kernel;
-use teamster::limits::OUTBOX_BYTES_MAX;
+use teamster::limits::{OUTBOX_BYTES_MAX, USAGE_INTERVAL, USAGE_PAUSE};
 use teamster::payload::Bytes;
-use teamster::role::{Attempt, CloseReason, ConnId, Exit, Sink};
+use teamster::role::{Attempt, CloseReason, ConnId, Exit, Sink, Usage};
 use teamster::time::{Duration, Time};
 
 use crate::faults::Kind;
@@ -92,6 +92,8 @@ pub struct Rim {
     pub muted_until: Time,
     pub busy_until: Time,
     pub turn_at: Option<Time>,
+    /// When the role was last told what its process has had of its machine.
+    measured_at: Time,
     /// What the role was told and what it answered, counted.
     pub told: u64,
     pub answered: u64,
@@ -152,6 +154,7 @@ impl Rim {
             muted_until: Time::ZERO,
             busy_until: Time::ZERO,
             turn_at: None,
+            measured_at: Time::ZERO,
             told: 0,
             answered: 0,
             idle_turns: 0,
@@ -166,6 +169,23 @@ impl Rim {
     /// When its clock will read so.
     pub fn world_time(&self, clock: Time) -> Time {
         self.born + clock.since(Time::ZERO)
+    }
+
+    /// When a role that waits for attempts is to be told what its process has had, if so many are
+    /// about to be told.
+    pub fn measure_at(&self, awaited: usize, finished: usize) -> Option<Time> {
+        let wait = match finished < awaited {
+            true => USAGE_INTERVAL,
+            false => USAGE_PAUSE,
+        };
+        (awaited > 0).then_some(self.measured_at + wait)
+    }
+
+    /// What the process has had, which the role is about to be told.
+    pub fn measure(&mut self, world: &World) -> Usage {
+        self.measured_at = world.now;
+        let pool = self.pool.as_mut().expect("workers have pools");
+        pool.measure(world)
     }
 
     /// The piece of input that has come.
@@ -314,6 +334,7 @@ pub fn label(frame: &Frame<'_>) -> (&'static str, u64, u64) {
         Frame::Drain => ("Drain", 0, 0),
         Frame::Cancel { attempt, running } => ("Cancel", of(attempt), u64::from(*running)),
         Frame::Slots { slots } => ("Slots", u64::from(*slots), 0),
+        Frame::Usage { cpu_ms, waited_ms } => ("Usage", (*cpu_ms).into(), (*waited_ms).into()),
     }
 }
 

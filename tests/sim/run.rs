@@ -362,6 +362,12 @@ impl Run {
                 !head.is_lost(worker) || self.world.weather[worker as usize + 1].is_struck,
                 "worker {worker}, which no fault has touched, is taken for lost"
             );
+            oracle!(
+                "throttled",
+                !head.is_throttled(worker)
+                    || self.world.weather[worker as usize + 1].slow > Time::ZERO,
+                "worker {worker}, which was never slow, is taken for throttled"
+            );
             let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
             oracle!(
                 "work-conserving",

@@ -18,6 +18,8 @@ const RUNS_US: [u64; 6] = [1_000, 10_000, 50_000, 200_000, 1_000_000, 5_000_000]
 const PHASES_PERCENT: [u64; 4] = [3, 25, 50, 80];
 /// The throttled worker is so many times slower.
 const SLOWER: u64 = 10;
+/// A throttled worker is known to be so after this.
+const THROTTLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Two workers with a slot each, a fast network and nothing that goes wrong.
 fn plan(seed: u64, run_us: u64, count: u64) -> Plan {
@@ -67,6 +69,9 @@ fn slow_worker(seed: u64, run_us: u64, percent: u64) {
     run.world.weather[1].slow = Time::from_micros(u64::MAX);
     run.world.weather[1].slow_factor = SLOWER;
     let ideal_us = at_us + (work_us - 2 * at_us) * SLOWER / (SLOWER + 1);
+    if ideal_us - at_us > THROTTLED_WITHIN.as_micros() as u64 {
+        check_throttled(&mut run, at);
+    }
     let took = run.run().ended.as_micros();
     oracle!(
         "tail-makespan",
@@ -74,6 +79,30 @@ fn slow_worker(seed: u64, run_us: u64, percent: u64) {
         "tasks of {run_us} µs, one worker slow after {at_us} µs (seed {seed}): {took} µs, ideal \
          {ideal_us} µs"
     );
+}
+
+/// The worker that is slow since then is known to be throttled in time, and from then on nothing waits
+/// there behind what it runs.
+fn check_throttled(run: &mut Run, since: Time) {
+    let until = since + THROTTLED_WITHIN;
+    run.run_until(|run| run.head.role.is_throttled(0) || run.world.now > until);
+    oracle!(
+        "throttled",
+        run.head.role.is_throttled(0),
+        "slow since {since}, and not taken for throttled"
+    );
+    let held = |run: &Run| run.head.role.scheduler().held_tasks(0);
+    run.run_until(|run| held(run) <= 1);
+    run.run_until(|run| {
+        let is_throttled = run.head.role.is_throttled(0);
+        oracle!(
+            "throttled",
+            !is_throttled || held(run) <= 1,
+            "a throttled worker with one slot holds {}",
+            held(run)
+        );
+        false
+    });
 }
 
 /// The worker with the last task stops and never goes on.

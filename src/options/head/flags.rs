@@ -5,7 +5,7 @@
 //!
 //! Invariant: every default that is told is the constant itself.
 
-use super::super::cli::{Flag, Program, grouped};
+use super::super::cli::{Exits, Flag, Program, grouped};
 use super::super::{THREADS_MAX, job, size};
 use super::LOCAL_DEFAULT;
 use crate::kernels::sieve::TO_MAX;
@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::role::Exit;
 
 /// The program, and all that can be said of it; or of its job `map` alone.
-pub(super) fn program(is_map: bool) -> Program {
+pub(in super::super) fn program(is_map: bool) -> Program {
     let mut other = vec![
         Flag::new(
             "c",
@@ -45,37 +45,78 @@ pub(super) fn program(is_map: bool) -> Program {
     ];
     if is_map {
         return Program {
-            name: "head",
-            job: " map",
-            before: job::map::BEFORE.into(),
             groups: map,
             hidden: groups,
-            after: job::map::AFTER.into(),
+            ..job::map::program()
         };
     }
     Program {
         name: "head",
         job: "",
-        before: format!(
-            "\
-Usage: head [OPTIONS] [JOB [ARGUMENTS]]
-Sends the tasks of a job over TCP to workers and puts their results together.
-Options may stand anywhere; after -- everything is an argument.
-
-Jobs:
-  square           n*n for n = 0, 1, 2, ... after simulated work (the default)
-  primes FROM TO   how many primes in FROM..=TO; TO at most {}
-  mandelbrot       a picture of the Mandelbrot set, as BMP
-  map -- COMMAND   COMMAND for each line of standard input; see head map --help
-  check            none: which --workers can be used, how fast they answer, and
-                   what is wrong with the others; exit code {} if some cannot",
-            grouped(TO_MAX),
-            Exit::Failed.code()
-        ),
+        usage: "head [OPTIONS] [JOB [ARGUMENTS]]",
+        about: "\
+Sends the tasks of a job over TCP to workers and puts their results together. Options may stand \
+anywhere; after -- everything is an argument.",
+        jobs: jobs(),
         groups,
         hidden: map,
-        after: after(),
+        examples: &[
+            "head -w 10.0.0.11,10.0.0.12:5000 square --count 100 --work-ms 50",
+            "head primes 1 1_000_000_000 --local 4",
+            "head square --format json --details -o squares.json",
+        ],
+        exits: &[("Exit codes", EXITS)],
+        limits: limits(),
     }
+}
+
+const EXITS: Exits = &[
+    (Exit::Done, "every task done"),
+    (
+        Exit::Failed,
+        "a task failed for good, results differ from serial, or of check: some workers cannot be \
+         used",
+    ),
+    (Exit::Usage, "bad usage or key"),
+    (Exit::NoWorker, "no worker could be used"),
+    (
+        Exit::Journal,
+        "the journal does not fit, or the input cannot be read",
+    ),
+    (
+        Exit::Output,
+        "output, journal or key could not be written, or --status could not listen",
+    ),
+    (Exit::Interrupted, "interrupted"),
+    (Exit::ReaderGone, "the reader of standard output went away"),
+];
+
+fn jobs() -> Vec<(&'static str, String)> {
+    let to_max = grouped(TO_MAX);
+    vec![
+        (
+            "square",
+            "n*n for n = 0, 1, 2, ... after simulated work (the default)".into(),
+        ),
+        (
+            "primes FROM TO",
+            format!("how many primes in FROM..=TO; TO at most {to_max}"),
+        ),
+        (
+            "mandelbrot",
+            "a picture of the Mandelbrot set, as BMP".into(),
+        ),
+        (
+            "map -- COMMAND",
+            "COMMAND for each line of standard input; see head map --help".into(),
+        ),
+        (
+            "check",
+            "none: which --workers can be used, how fast they answer, and\n\
+             what is wrong with the others"
+                .into(),
+        ),
+    ]
 }
 
 fn cluster_flags() -> Vec<Flag> {
@@ -216,32 +257,12 @@ fn watch_flags() -> Vec<Flag> {
     ]
 }
 
-fn after() -> String {
-    let code = Exit::code;
+fn limits() -> String {
     format!(
         "\
-Examples:
-  head -w 10.0.0.11,10.0.0.12:5000 square --count 100 --work-ms 50
-  head primes 1 1_000_000_000 --local 4
-  head square --format json --details -o squares.json
-
-Exit codes: {} every task done, {} a task failed for good or results differ from
-serial, {} bad usage or key, {} no worker could be used, {} the journal does not
-fit, {} output, journal or key could not be written, {} interrupted, {} the
-reader of standard output went away.
-
-Limits: inputs and outputs of {} by default, {} at most; {} tasks or
-{} ahead of the oldest unfinished one, unless --unordered; {} s to connect,
-{} s to greet; a worker silent for {} s is asked, for {} s lost (its tasks go
-elsewhere), for {} s disconnected. RUST_LOG=debug tells more.",
-        code(Exit::Done),
-        code(Exit::Failed),
-        code(Exit::Usage),
-        code(Exit::NoWorker),
-        code(Exit::Journal),
-        code(Exit::Output),
-        code(Exit::Interrupted),
-        code(Exit::ReaderGone),
+inputs and outputs of {} by default, {} at most; {} tasks or {} ahead of the oldest unfinished \
+one, unless --unordered; {} s to connect, {} s to greet; a worker silent for {} s is asked, for \
+{} s lost (its tasks go elsewhere), for {} s disconnected.",
         size(PAYLOAD_BYTES_DEFAULT),
         size(PAYLOAD_BYTES_MAX),
         grouped(WINDOW_TASKS as u64),

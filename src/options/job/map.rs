@@ -4,15 +4,18 @@
 //!
 //! Invariant: everything behind the first `--` belongs to the command, byte for byte.
 
+mod flags;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use getopts::Matches;
 
-use super::super::cli::{Flag, payload_max_bytes, whole};
+use super::super::cli::{payload_max_bytes, whole};
 use crate::command::{CommandLine, Mode, NAME};
 use crate::format::Rows;
 use crate::kernels::map::{Choices, Map};
+pub(in super::super) use flags::{flags, program};
 
 /// What is said where the command is missing.
 pub(in super::super) const NO_COMMAND: &str = "\
@@ -82,79 +85,6 @@ pub(in super::super) fn halt(typed: &str) -> Result<(Option<u64>, bool), String>
     let count = whole("N of --halt", count, 1..=u64::MAX)?;
     Ok((Some(count - 1), when == "soon"))
 }
-
-/// For `head map --help`, and what `JOBS` says `map` alone takes.
-pub(in super::super) fn flags() -> Vec<Flag> {
-    vec![
-        Flag::new(
-            "0",
-            "null",
-            "",
-            "lines end with a zero byte, as of find -print0",
-        ),
-        Flag::new(
-            "",
-            "persistent",
-            "",
-            "one process per slot, which gets line after line\n\
-             on standard input and answers each with a line",
-        ),
-        Flag::new(
-            "",
-            "length-prefixed",
-            "",
-            "with --persistent: four bytes of length,\n\
-             big endian, before each, and no line's end",
-        ),
-        Flag::new(
-            "k",
-            "keep-order",
-            "",
-            "results in the order of the lines, as by default",
-        ),
-        Flag::new(
-            "",
-            "halt",
-            "WHEN",
-            "never, now,fail=N or soon,fail=N: end at the\n\
-             Nth failure, soon: once what was sent has ended",
-        ),
-        Flag::new("", "dry-run", "", "print the commands, and run nothing"),
-        Flag::new(
-            "",
-            "joblog",
-            "FILE",
-            "a row per task in GNU parallel's nine columns",
-        ),
-        Flag::new(
-            "",
-            "results",
-            "DIR",
-            "also the outputs of line N in DIR/N/stdout and\nDIR/N/stderr",
-        ),
-    ]
-}
-
-/// The text of `head map --help` before the flags.
-pub(in super::super) const BEFORE: &str = "\
-Usage: head [OPTIONS] map [OPTIONS] -- COMMAND [ARGUMENTS]
-Runs COMMAND once for each line of standard input, without a shell, and writes
-what it writes to standard output, in the order of the lines.
-
-In ARGUMENTS {} stands for the line, {.} for it without its ending, {/} for its
-file name, {//} for its folder, {/.} for its file name without ending. Without
-any of them the line is the last argument. Workers run only what they were
-started with: worker --allow-program PATH. Without --workers COMMAND runs here.";
-
-/// The text behind them.
-pub(in super::super) const AFTER: &str = "\
-All other options are those of head --help, --retries, --timeout and --journal
-among them.
-
-Examples:
-  ls *.txt | head map -- wc -c
-  find . -name '*.wav' -print0 | head map -0 -- flac --silent {} -o {.}.flac
-  seq 1000000 | head -w 10.0.0.11,10.0.0.12 map --persistent -- ./square.py";
 
 #[cfg(test)]
 mod tests {
