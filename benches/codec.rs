@@ -22,7 +22,7 @@ use teamster::kernel::{Delivery, Kernel, Next, Workload};
 use teamster::kernels::{builtin, square};
 use teamster::lanes::Job;
 use teamster::limits::{CREDIT_BYTES, CREDIT_TASKS, PAYLOAD_BYTES_DEFAULT, READ_BUFFER_BYTES};
-use teamster::payload::Payload;
+use teamster::payload::{Bytes, Payload};
 use teamster::pool::{Command, Pool, Reports};
 use teamster::role::{Attempt, Completion, ConnId, Event, Exit, Role, Sink};
 use teamster::scheduler::{Pick, Scheduler};
@@ -44,7 +44,10 @@ fn first_attempt(task: u64) -> Attempt {
 
 fn task(attempt: Attempt) -> Frame<'static> {
     let input = &NUMBER;
-    Frame::Task { attempt, input }
+    Frame::Task {
+        attempt,
+        input: input.into(),
+    }
 }
 
 fn outcome(attempt: Attempt, output: &[u8]) -> Frame<'_> {
@@ -52,7 +55,7 @@ fn outcome(attempt: Attempt, output: &[u8]) -> Frame<'_> {
         attempt,
         status: Status::Done,
         run_us: 1,
-        output,
+        output: output.into(),
     }
 }
 
@@ -141,7 +144,7 @@ fn schedulers(criterion: &mut Criterion) {
                     attempts.push(scheduler.assign(task, 0, NOW).0);
                 }
                 for attempt in attempts.drain(..) {
-                    scheduler.answer(0, attempt, Status::Done, &NUMBER, 1, NOW);
+                    scheduler.answer(0, attempt, Status::Done, (&NUMBER).into(), 1, NOW);
                 }
                 while let Some(outcome) = scheduler.next_to_record(|_| "127.0.0.1:5000") {
                     journal::encode(&outcome, &mut records);
@@ -229,7 +232,7 @@ impl Sink for Wire {
         self.outbox.push(&frame);
     }
 
-    fn submit(&mut self, _: ConnId, attempt: Attempt, input: &[u8]) {
+    fn submit(&mut self, _: ConnId, attempt: Attempt, input: Bytes<'_>) {
         let input = Payload::from(input);
         self.submitted.push(Job { attempt, input });
     }

@@ -3,13 +3,14 @@
 //! What it is: an owned byte string of fixed length that, if it is large, goes to a short list of
 //! spares of its thread when it is dropped, and is taken from there when one is needed: what comes
 //! fresh from the system costs a page fault per 4 KiB, and those cost many times the copy. What it is
-//! not: an allocator, or a thing to share; what another thread drops serves that thread's next need.
+//! not: an allocator; what another thread drops serves that thread's next need.
 //!
 //! Invariant: a thread keeps at most [`SPARE_BYTES_MAX`] of spares. Their old bytes are never read:
 //! whoever takes one keeps count of what it has filled.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
 
 use crate::limits::SPARE_BYTES_MAX;
@@ -20,7 +21,7 @@ thread_local! {
 }
 
 /// An owned byte string of fixed length.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer(Box<[u8]>);
 
 impl Buffer {
@@ -35,11 +36,15 @@ impl Buffer {
 
     /// At least `bytes` zeros.
     pub fn zeroed(bytes: usize) -> Buffer {
-        let bytes = match bytes {
-            Buffer::LARGE_BYTES.. => (bytes + 64).next_multiple_of(Buffer::LARGE_BYTES),
-            _ => bytes,
-        };
-        Buffer(vec![0; bytes].into())
+        if bytes < Buffer::LARGE_BYTES {
+            return Buffer(vec![0; bytes].into());
+        }
+        // What glibc maps by itself begins 16 bytes into a page. What the kernel copies there, or from
+        // there behind a header, is then written a few bytes ahead of where it is read, modulo the
+        // page, which takes some processors (AMD's) half as long again. Once glibc has seen as much
+        // freed it maps no more of this size; what it finds elsewhere begins anywhere.
+        drop(black_box(Vec::<u8>::with_capacity(2 * bytes)));
+        Buffer(vec![0; (bytes + 64).next_multiple_of(4096)].into())
     }
 
     /// The latest spare with room for `bytes` and not for more than twice as many, if there is one.
@@ -62,18 +67,6 @@ impl Buffer {
 
     fn is_large(&self) -> bool {
         self.len() >= Buffer::LARGE_BYTES
-    }
-}
-
-impl From<&[u8]> for Buffer {
-    /// A buffer that begins with `source`.
-    fn from(source: &[u8]) -> Buffer {
-        if source.len() < Buffer::LARGE_BYTES {
-            return Buffer(source.into());
-        }
-        let mut buffer = Buffer::with_room(source.len());
-        buffer[..source.len()].copy_from_slice(source);
-        buffer
     }
 }
 
@@ -149,7 +142,7 @@ mod tests {
         assert!(Buffer::spare(8 << 10).is_none(), "small ones are not kept");
         assert!(Buffer::spare(400 << 10).is_none(), "it is far too long");
         assert!(Buffer::spare(2 << 20).is_none(), "it is too short");
-        assert_eq!(Buffer::from(&[7; 1 << 20][..]).as_ptr(), place);
+        assert_eq!(Buffer::with_room(1 << 20).as_ptr(), place);
         assert_eq!(Buffer::with_room((1 << 20) + 64).as_ptr(), place);
     }
 

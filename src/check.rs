@@ -16,6 +16,7 @@ use crate::limits::{
     CHECK_ANSWER_TIMEOUT, CHECK_MEASURE_TIME, CHECK_PINGS, CHECK_TASK_TIMEOUT, CREDIT_TASKS,
     OUTBOX_BYTES_LITTLE, PAYLOAD_BYTES_DEFAULT,
 };
+use crate::payload::Bytes;
 use crate::rate::Rate;
 use crate::role::{Attempt, CloseReason, ConnId, Event, Exit, Role, Sink};
 use crate::time::{Duration, Time, Timers};
@@ -136,7 +137,7 @@ impl<W: Workload> Check<W> {
                 match status {
                     Status::Done => self.answered(index, now),
                     _ => {
-                        let reason = self.workload.reason(output);
+                        let reason = self.workload.reason(&output);
                         let reason = String::from_utf8_lossy(&reason);
                         let kernel = self.kernel();
                         let reason = format!(
@@ -336,7 +337,7 @@ impl<W: Workload> Check<W> {
                     number: 1,
                 };
                 self.next_task += 1;
-                let (conn, input) = (*conn, &self.input[..]);
+                let (conn, input) = (*conn, Bytes::from(&self.input));
                 subject.send(conn, Frame::Task { attempt, input }, out);
             }
         }

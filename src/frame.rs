@@ -9,6 +9,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
+use crate::payload::Bytes;
 use crate::role::Attempt;
 
 mod decoder;
@@ -158,7 +159,7 @@ pub enum Frame<'a> {
         /// Which attempt of which task.
         attempt: Attempt,
         /// Input for the kernel.
-        input: &'a [u8],
+        input: Bytes<'a>,
     },
     /// The end of one attempt; exactly one per `Task` unless the session ends first.
     Outcome {
@@ -169,7 +170,7 @@ pub enum Frame<'a> {
         /// How long the kernel ran, in microseconds; `u32::MAX` if longer.
         run_us: u32,
         /// The output, or the error's text.
-        output: &'a [u8],
+        output: Bytes<'a>,
     },
     /// "Are you there?" Either way.
     Ping,
@@ -292,7 +293,7 @@ impl<'a> Frame<'a> {
             Frame::Task { attempt, input } => {
                 let mut fixed = [0; field::TASK_END];
                 write_attempt(&mut fixed, attempt);
-                append(kind, fixed, [input], out)
+                append(kind, fixed, [&input], out)
             }
             Frame::Outcome {
                 attempt,
@@ -309,7 +310,7 @@ impl<'a> Frame<'a> {
                     Status::TimedOut => 3,
                 };
                 BigEndian::write_u32(&mut fixed[field::OUTCOME_RUN_US], run_us);
-                append(kind, fixed, [output], out)
+                append(kind, fixed, [&output], out)
             }
             Frame::Ping | Frame::Pong | Frame::Drain => append(kind, [], [], out),
             Frame::Cancel { attempt, running } => {
@@ -334,15 +335,15 @@ impl<'a> Frame<'a> {
 
     /// Reads a body of `kind`. Strict: every byte has a meaning and only one encoding.
     #[inline(always)]
-    fn parse(kind: Kind, body: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+    fn parse(kind: Kind, body: Bytes<'a>) -> Result<Frame<'a>, FrameError> {
         match kind {
             Kind::Task => {
-                let (fixed, input) = split::<{ field::TASK_END }>(kind, body)?;
+                let (fixed, input) = split_payload::<{ field::TASK_END }>(kind, body)?;
                 let attempt = read_attempt(kind, fixed)?;
                 Ok(Frame::Task { attempt, input })
             }
             Kind::Outcome => {
-                let (fixed, output) = split::<{ field::OUTCOME_END }>(kind, body)?;
+                let (fixed, output) = split_payload::<{ field::OUTCOME_END }>(kind, body)?;
                 Ok(Frame::Outcome {
                     attempt: read_attempt(kind, fixed)?,
                     status: match fixed[field::OUTCOME_STATUS] {
@@ -359,7 +360,7 @@ impl<'a> Frame<'a> {
                     output,
                 })
             }
-            _ => Frame::parse_rare(kind, body),
+            _ => Frame::parse_rare(kind, body.as_slice()),
         }
     }
 
@@ -477,6 +478,15 @@ fn append<const FIXED: usize, const PARTS: usize>(
 /// The fixed fields of a body, and the rest.
 fn split<const FIXED: usize>(kind: Kind, body: &[u8]) -> Result<(&[u8; FIXED], &[u8]), FrameError> {
     (body.split_first_chunk()).ok_or(FrameError::Short { kind })
+}
+
+/// The same of a body that ends with a payload.
+#[inline(always)]
+fn split_payload<const FIXED: usize>(
+    kind: Kind,
+    body: Bytes<'_>,
+) -> Result<(&[u8; FIXED], Bytes<'_>), FrameError> {
+    body.split_first_chunk().ok_or(FrameError::Short { kind })
 }
 
 /// The fixed fields of a body that has no others.

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, Side, Status, opening};
+use crate::payload::Bytes;
 use crate::rng::SplitMix64;
 use crate::role::Attempt;
 
@@ -73,13 +74,13 @@ fn behind_large_frame(side: Side, rng: &mut SplitMix64, stream: &[u8]) -> Vec<u8
     let frame = match side {
         Side::Head => Frame::Task {
             attempt,
-            input: &payload,
+            input: Bytes::from(&payload),
         },
         Side::Worker => Frame::Outcome {
             attempt,
             status: Status::Done,
             run_us: 0,
-            output: &payload,
+            output: Bytes::from(&payload),
         },
     };
     frame.encode(&mut whole);

@@ -129,11 +129,15 @@ pub const FAILURE_REASON_BYTES: usize = 256;
 /// Workers of which the library's error says what is wrong; any more are only counted.
 pub const TROUBLES_MAX: usize = 4;
 
-/// Bytes of large buffers that a thread keeps for their next use: a few frames of the default size.
+/// Bytes of large buffers that a thread keeps for their next use: as many frames of the default
+/// size as a head delivers in a turn, before it takes as many new tasks.
 /// (Every bound on payloads counts their bytes; a large one may own up to twice as many.)
-pub const SPARE_BYTES_MAX: usize = 4 << 20;
+pub const SPARE_BYTES_MAX: usize = 8 << 20;
 /// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 2 << 20;
+/// Pieces of memory written to one connection at once: a few large payloads, each with what is before
+/// it.
+pub const WRITE_PIECES_MAX: usize = 16;
 /// Size of the one read buffer that all connections of a reactor share.
 pub const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Connections accepted per turn before sockets already open get theirs.

@@ -1,13 +1,17 @@
 //! The bytes of a task: its input on the way out, its output on the way back.
 //!
-//! What it is: an owned byte string that keeps up to 22 bytes in place, because an allocation per
-//! small task is the second largest cost of a task farm after a map per task. What it is not: a
-//! growable buffer.
+//! What it is: [`Payload`], an owned byte string that keeps up to 22 bytes in place, because an
+//! allocation per small task is the second largest cost of a task farm after a map per task; and
+//! [`Bytes`], the same lent. Many bytes are shared, not copied, all the way from where they came to
+//! the socket: a copy costs as much as the system takes to carry them. What it is not: a growable
+//! buffer.
 //!
-//! Invariant: a payload of at most [`Payload::INLINE_BYTES`] owns no heap memory.
+//! Invariant: a payload of at most [`Payload::INLINE_BYTES`] owns no heap memory, and what is shared
+//! does not change.
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::buffer::Buffer;
 
@@ -21,10 +25,23 @@ enum Repr {
         len: u8,
         bytes: [u8; Payload::INLINE_BYTES],
     },
-    Heap {
+    /// Too few to be worth sharing.
+    Boxed(Box<[u8]>),
+    /// At least [`Buffer::LARGE_BYTES`].
+    Shared {
         len: u32,
-        buffer: Buffer,
+        /// Where they end in their memory. Before them is what they arrived with, a frame's header.
+        end: u32,
+        memory: Arc<Buffer>,
     },
+}
+
+/// Bytes that are lent, and, as they may be many, whose they are: to keep those is to share them.
+#[derive(Clone, Copy, Default)]
+pub struct Bytes<'a> {
+    bytes: &'a [u8],
+    /// Ends with them.
+    owner: Option<&'a Payload>,
 }
 
 impl Payload {
@@ -40,26 +57,28 @@ impl Payload {
     /// Takes other bytes, in its place. A small payload that is made elsewhere and moved here at once
     /// makes the processor wait: it cannot load wide what was just stored in parts.
     #[inline(always)]
-    pub fn set(&mut self, source: &[u8]) {
+    pub fn set<'a>(&mut self, source: impl Into<Bytes<'a>>) {
+        let source = source.into();
         match &mut self.0 {
             Repr::Inline { len, bytes } if source.len() <= Payload::INLINE_BYTES => {
                 *len = source.len() as u8;
-                copy_small(source, bytes);
+                copy_small(&source, bytes);
             }
-            _ => self.set_other(source),
+            _ => self.set_other(source.bytes, source.owner),
         }
     }
 
+    /// By its parts, which need not be in memory for this to be called.
     #[cold]
-    fn set_other(&mut self, source: &[u8]) {
-        *self = Payload::from(source);
+    fn set_other(&mut self, bytes: &[u8], owner: Option<&Payload>) {
+        *self = Payload::from(Bytes { bytes, owner });
     }
 
     /// The same with the bytes of `vec`, see [`Payload::take`].
     #[inline(always)]
     pub fn set_from(&mut self, vec: &mut Vec<u8>) {
         if vec.len() < Buffer::LARGE_BYTES {
-            self.set(vec);
+            self.set(&vec[..]);
             vec.clear();
         } else {
             *self = Payload::take(vec);
@@ -71,7 +90,7 @@ impl Payload {
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Inline { len, .. } => usize::from(*len),
-            Repr::Heap { len, .. } => *len as usize,
+            _ => self.heap().len(),
         }
     }
 
@@ -85,7 +104,7 @@ impl Payload {
     pub fn clear(&mut self) {
         match &mut self.0 {
             Repr::Inline { len, .. } => *len = 0,
-            Repr::Heap { .. } => *self = Payload::EMPTY,
+            _ => *self = Payload::EMPTY,
         }
     }
 
@@ -105,20 +124,72 @@ impl Payload {
         let bytes = vec.len();
         let mut other = Vec::from(Buffer::with_room(bytes));
         other.clear();
-        Payload::heap(bytes, Buffer::from(std::mem::replace(vec, other)))
+        Payload::of(Buffer::from(std::mem::replace(vec, other)), bytes)
     }
 
-    fn heap(len: usize, buffer: Buffer) -> Payload {
+    /// The first `len` bytes of `memory`, without a copy.
+    pub fn of(memory: Buffer, len: usize) -> Payload {
+        assert!(len <= memory.len(), "they are in it");
         let len = u32::try_from(len).expect("a body is below 4 GiB");
-        Payload(Repr::Heap { len, buffer })
+        Payload(Repr::Shared {
+            len,
+            end: len,
+            memory: Arc::new(memory),
+        })
+    }
+
+    /// All but its first `count` bytes.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    pub fn lend_from(&self, count: usize) -> Bytes<'_> {
+        Bytes {
+            bytes: &self[count..],
+            owner: Some(self),
+        }
+    }
+
+    /// All of its bytes.
+    #[inline(always)]
+    pub fn lend(&self) -> Bytes<'_> {
+        Bytes {
+            bytes: self,
+            owner: Some(self),
+        }
+    }
+
+    /// The bytes of one that is not small.
+    #[cold]
+    fn heap(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { .. } => unreachable!("the caller has read that"),
+            Repr::Boxed(bytes) => bytes,
+            Repr::Shared { len, end, memory } => &memory[(end - len) as usize..*end as usize],
+        }
     }
 
     /// Bytes of heap memory held.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Repr::Inline { .. } => 0,
-            Repr::Heap { buffer, .. } => buffer.len(),
+            Repr::Boxed(bytes) => bytes.len(),
+            Repr::Shared { memory, .. } => memory.len(),
         }
+    }
+}
+
+impl<'a> Bytes<'a> {
+    /// The first `N`, and the rest; `None` if they are fewer.
+    #[inline(always)]
+    pub fn split_first_chunk<const N: usize>(self) -> Option<(&'a [u8; N], Bytes<'a>)> {
+        let (first, bytes) = self.bytes.split_first_chunk()?;
+        Some((first, Bytes { bytes, ..self }))
+    }
+
+    /// As a slice, for as long as they are lent.
+    #[inline(always)]
+    pub fn as_slice(self) -> &'a [u8] {
+        self.bytes
     }
 }
 
@@ -133,15 +204,47 @@ fn copy_small(source: &[u8], bytes: &mut [u8; Payload::INLINE_BYTES]) {
 
 impl From<&[u8]> for Payload {
     fn from(source: &[u8]) -> Payload {
-        if source.len() > Payload::INLINE_BYTES {
-            return Payload::heap(source.len(), Buffer::from(source));
-        }
-        let mut bytes = [0; Payload::INLINE_BYTES];
-        copy_small(source, &mut bytes);
-        Payload(Repr::Inline {
-            len: source.len() as u8,
-            bytes,
+        Payload(match source.len() {
+            Buffer::LARGE_BYTES.. => {
+                let mut memory = Buffer::with_room(source.len());
+                memory[..source.len()].copy_from_slice(source);
+                return Payload::of(memory, source.len());
+            }
+            len if len > Payload::INLINE_BYTES => Repr::Boxed(source.into()),
+            len => {
+                let mut bytes = [0; Payload::INLINE_BYTES];
+                copy_small(source, &mut bytes);
+                let len = len as u8;
+                Repr::Inline { len, bytes }
+            }
         })
+    }
+}
+
+impl From<Bytes<'_>> for Payload {
+    fn from(source: Bytes<'_>) -> Payload {
+        match source.owner {
+            Some(Payload(Repr::Shared { end, memory, .. }))
+                if source.len() >= Buffer::LARGE_BYTES =>
+            {
+                Payload(Repr::Shared {
+                    len: source.len() as u32,
+                    end: *end,
+                    memory: Arc::clone(memory),
+                })
+            }
+            _ => Payload::from(source.bytes),
+        }
+    }
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Bytes<'a> {
+    #[inline(always)]
+    fn from(bytes: &'a T) -> Bytes<'a> {
+        Bytes {
+            bytes: bytes.as_ref(),
+            owner: None,
+        }
     }
 }
 
@@ -152,8 +255,31 @@ impl Deref for Payload {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Repr::Heap { len, buffer } => &buffer[..*len as usize],
+            _ => self.heap(),
         }
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl PartialEq for Bytes<'_> {
+    fn eq(&self, other: &Bytes<'_>) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Bytes<'_> {}
+
+impl fmt::Debug for Bytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.fmt(f)
     }
 }
 
@@ -169,13 +295,15 @@ mod tests {
 
     #[test]
     fn keeps_its_bytes_on_both_sides_of_the_edge() {
-        for len in 0..50 {
-            let bytes: Vec<u8> = (0..len).collect();
+        let large = Buffer::LARGE_BYTES;
+        for len in (0..50).chain([large - 1, large, large + 1]) {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let mut short = Payload::from(&b"short"[..]);
             let mut long = Payload::from(&[1; 99][..]);
             short.set(&bytes);
             long.set(&bytes);
-            for payload in [Payload::from(&bytes[..]), short, long] {
+            let again = Payload::from(long.lend());
+            for payload in [Payload::from(&bytes[..]), short, long, again] {
                 assert_eq!(&payload[..], &bytes[..]);
                 let is_inline = bytes.len() <= Payload::INLINE_BYTES;
                 assert_eq!(payload.heap_bytes() == 0, is_inline);
@@ -196,5 +324,20 @@ mod tests {
         vec.extend_from_slice(&[1; 100]);
         assert_eq!(Payload::take(&mut vec).heap_bytes(), 100);
         assert!(vec.is_empty() && vec.capacity() >= Buffer::LARGE_BYTES);
+    }
+
+    #[test]
+    fn many_bytes_that_are_lent_are_kept_without_a_copy() {
+        let large = Buffer::LARGE_BYTES;
+        let source: Vec<u8> = (0..large + 20).map(|i| i as u8).collect();
+        let whole = Payload::from(&source[..]);
+        let mut part = Payload::from(whole.lend_from(8));
+        part = Payload::from(part.lend_from(12));
+        assert_eq!(part[..], source[20..]);
+        assert_eq!(part.as_ptr(), whole[20..].as_ptr());
+        // Of a few bytes it would keep far more memory than they have.
+        assert_eq!(Payload::from(part.lend_from(large - 100)).heap_bytes(), 100);
+        drop(whole);
+        assert_eq!(part[..], source[20..]);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::frame::{Frame, FrameError, Status};
 use crate::kernel::Kernel;
 use crate::overview::Overview;
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 use crate::time::{Duration, Time};
 
 /// One connection, for as long as it lives. Slots are reused, generations never, so that a late
@@ -266,7 +266,7 @@ pub trait Sink {
     /// before the first.
     fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>);
     /// Gives an attempt to the pool; answered by one `Completed` unless revoked.
-    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]);
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>);
     /// Forgets a session in the pool: drops what has not started and asks what runs to stop.
     fn revoke(&mut self, conn: ConnId);
     /// Takes back what the pool has not started of a session: each comes back as `Completed` with

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use crate::frame::Status;
 use crate::journal::Outcome;
 use crate::limits::{WINDOW_BYTES, WINDOW_TASKS};
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 use crate::role::Attempt;
 use crate::time::Time;
 
@@ -134,7 +134,7 @@ impl Scheduler {
         let task = self.fresh;
         self.add(input);
         self.fresh += 1;
-        let (reason, times) = (reason.as_bytes(), Times::default());
+        let (reason, times) = (Bytes::from(reason), Times::default());
         self.settle(task, NO_WORKER, Status::Failed, reason, times);
     }
 
@@ -145,7 +145,7 @@ impl Scheduler {
         worker: u32,
         attempt: Attempt,
         status: Status,
-        output: &[u8],
+        output: Bytes<'_>,
         run_us: u32,
         now: Time,
     ) -> Verdict {
@@ -385,7 +385,7 @@ impl Scheduler {
     }
 
     /// A task gets its outcome.
-    fn settle(&mut self, task: u64, worker: u32, status: Status, output: &[u8], times: Times) {
+    fn settle(&mut self, task: u64, worker: u32, status: Status, output: Bytes<'_>, times: Times) {
         let place = self.table.find(task).expect("the task is open");
         (self.table).answer((task, place), worker, status, output, times);
         self.end_trials(task);

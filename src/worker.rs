@@ -23,6 +23,7 @@ use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
     OUTBOX_BYTES_HIGH, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
+use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
@@ -243,7 +244,7 @@ impl Worker {
         &mut self,
         conn: ConnId,
         attempt: Attempt,
-        input: &[u8],
+        input: Bytes<'_>,
         out: &mut impl Sink,
     ) -> Result<(), Refused> {
         let Some(session) = self.sessions.get_mut(conn) else {
@@ -252,7 +253,7 @@ impl Worker {
         let Phase::Working { payload_bytes_max } = session.phase else {
             return Err(Refused::untimely(Kind::Task));
         };
-        session.take(&self.config, input, payload_bytes_max)?;
+        session.take(&self.config, &input, payload_bytes_max)?;
         if self.ending.is_some() {
             // It was on its way when this worker said that it would end.
             let done = Completion::returned(conn, attempt, input.len(), DRAINING);
@@ -280,8 +281,8 @@ impl Worker {
         let is_too_long = done.output.len() > payload_bytes_max;
         let too_long = is_too_long.then(|| too_long(done.output.len(), payload_bytes_max));
         let (status, output) = match &too_long {
-            None => (done.status, &done.output[..]),
-            Some(reason) => (Status::Failed, reason.as_bytes()),
+            None => (done.status, done.output.lend()),
+            Some(reason) => (Status::Failed, Bytes::from(reason)),
         };
         let &Completion {
             conn,

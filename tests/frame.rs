@@ -7,6 +7,7 @@ use teamster::frame::{
 };
 use teamster::fuzzing::{PAYLOAD_BYTES_MAX, Trace, decode, greeting};
 use teamster::limits::GREETING_BYTES_MAX;
+use teamster::payload::Bytes;
 use teamster::rng::SplitMix64;
 use teamster::role::Attempt;
 
@@ -506,7 +507,7 @@ impl Contents {
             },
             Kind::Task => Frame::Task {
                 attempt,
-                input: &self.bytes,
+                input: Bytes::from(&self.bytes),
             },
             Kind::Outcome => Frame::Outcome {
                 attempt,
@@ -517,7 +518,7 @@ impl Contents {
                     Status::TimedOut,
                 ][rng.below(4) as usize],
                 run_us: rng.next() as u32,
-                output: &self.bytes,
+                output: Bytes::from(&self.bytes),
             },
             Kind::Ping => Frame::Ping,
             Kind::Pong => Frame::Pong,

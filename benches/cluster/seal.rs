@@ -35,9 +35,15 @@ pub fn seconds(count: u64) -> f64 {
     let attempt = Attempt { task: 0, number: 1 };
     let mut spent = Duration::ZERO;
     for _ in 0..count {
-        outbox.push(&Frame::Task { attempt, input });
+        outbox.push(&Frame::Task {
+            attempt,
+            input: input.into(),
+        });
         spent += pass(&mut head, &mut worker, &mut outbox);
-        outbox.push(&Frame::Task { attempt, input });
+        outbox.push(&Frame::Task {
+            attempt,
+            input: input.into(),
+        });
         spent += pass(&mut worker, &mut head, &mut outbox);
     }
     spent.as_secs_f64()

@@ -38,7 +38,7 @@ impl End {
         let attempt = Attempt { task: 1, number: 1 };
         let frame = Frame::Task {
             attempt,
-            input: payload,
+            input: payload.into(),
         };
         self.outbox.push(&frame);
         let mut said = Vec::new();

@@ -8,6 +8,7 @@
 use super::*;
 use crate::format::Rows;
 use crate::kernels::square::Squares;
+use crate::payload::Bytes;
 
 const PONG: Frame<'static> = Frame::Pong;
 const WELCOME: Frame<'static> = Frame::Welcome {
@@ -44,7 +45,7 @@ impl Sink for Said {
     ) {
         unreachable!("a worker's");
     }
-    fn submit(&mut self, _: ConnId, _: Attempt, _: &[u8]) {
+    fn submit(&mut self, _: ConnId, _: Attempt, _: Bytes<'_>) {
         unreachable!("a worker's");
     }
     fn revoke(&mut self, _: ConnId) {
@@ -144,7 +145,7 @@ impl Bench {
             attempt,
             status,
             run_us: 0,
-            output: b"no",
+            output: b"no".into(),
         };
         self.hear(slot, frame);
     }

@@ -3,7 +3,7 @@
 //! What it is: a pure transformation of a byte stream that was cut anywhere into openings checked
 //! and frames lent. What it is not: a buffer between socket and role: whole frames are lent straight
 //! from the caller's bytes, only an incomplete one is copied into `tail`, and the rest of a large one
-//! may be read straight into it.
+//! may be read straight into it; complete, it is lent so that it can be kept without another copy.
 //!
 //! Invariant: the first `filled` bytes of `tail` are the beginning of at most one unit (opening or
 //! frame); it never holds more than the unit's length. What it takes from the system is at most twice
@@ -14,6 +14,7 @@ use byteorder::{BigEndian, ByteOrder};
 use super::{FIXED_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, Side, check_opening, field};
 use crate::buffer::Buffer;
 use crate::limits::GREETING_BYTES_MAX;
+use crate::payload::{Bytes, Payload};
 
 /// Decoder of one direction of one connection.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Decoder {
     payload_bytes_max: usize,
     tail: Buffer,
     filled: usize,
+    /// The tail of before, while the large frame in it is lent.
+    lent: Payload,
     failed: Option<FrameError>,
 }
 
@@ -42,6 +45,7 @@ impl Decoder {
             payload_bytes_max,
             tail: Buffer::default(),
             filled: 0,
+            lent: Payload::EMPTY,
             failed: None,
         }
     }
@@ -114,12 +118,11 @@ impl Decoder {
         self.tail = tail;
     }
 
-    /// The tail's unit is done with; a large one's memory is for whoever needs it next.
+    /// The tail's unit is done with. A large one's memory is for whoever has kept its payload, or else
+    /// for the next need.
     fn clear(&mut self) {
         self.filled = 0;
-        if self.tail.len() >= Buffer::LARGE_BYTES {
-            self.tail = Buffer::default();
-        }
+        self.lent = Payload::EMPTY;
     }
 
     /// Kind and length of the frame that begins with `header`, after all checks a header alone allows.
@@ -178,7 +181,10 @@ impl<'a> Frames<'a> {
     #[inline(always)]
     pub fn next(&mut self) -> Option<Result<Frame<'_>, FrameError>> {
         match self.next_fed() {
-            Some((kind, body)) => Some(Frame::parse(kind, body).map_err(|e| self.decoder.fail(e))),
+            Some((kind, body)) => {
+                let frame = Frame::parse(kind, Bytes::from(body));
+                Some(frame.map_err(|error| self.decoder.fail(error)))
+            }
             None => self.next_tail(),
         }
     }
@@ -228,8 +234,10 @@ impl<'a> Frames<'a> {
         }
         self.decoder.stage = Stage::Open;
         self.lent_tail = true;
-        let Decoder { tail, failed, .. } = &mut *self.decoder;
-        let frame = Frame::parse(kind, &tail[HEADER_BYTES..bytes]);
+        let Decoder {
+            tail, lent, failed, ..
+        } = &mut *self.decoder;
+        let frame = Frame::parse(kind, lend_body(tail, lent, bytes));
         *failed = frame.as_ref().err().cloned();
         Some(frame)
     }
@@ -246,6 +254,15 @@ impl<'a> Frames<'a> {
         decoder.filled = filled;
         filled >= target_bytes
     }
+}
+
+/// The body of the frame whose `frame_bytes` are all in `tail`, which a large one leaves.
+fn lend_body<'a>(tail: &'a mut Buffer, lent: &'a mut Payload, frame_bytes: usize) -> Bytes<'a> {
+    if tail.len() < Buffer::LARGE_BYTES {
+        return Bytes::from(&tail[HEADER_BYTES..frame_bytes]);
+    }
+    *lent = Payload::of(std::mem::take(tail), frame_bytes);
+    lent.lend_from(HEADER_BYTES)
 }
 
 #[cfg(test)]
@@ -266,7 +283,7 @@ mod tests {
         };
         let task = Frame::Task {
             attempt,
-            input: &input,
+            input: Bytes::from(&input),
         };
         let mut stream = opening(Side::Head).to_vec();
         hello.encode(&mut stream);
@@ -330,5 +347,25 @@ mod tests {
         assert_eq!(decoder.partial_bytes(), 0);
         assert_eq!(decoder.feed(&[]).next(), None);
         assert!(decoder.tail.len() < Buffer::LARGE_BYTES);
+    }
+
+    #[test]
+    fn the_payload_of_a_large_frame_is_kept_without_a_copy() {
+        let stream = stream(LARGE_BYTES);
+        let mut decoder = Decoder::new(Side::Worker, LARGE_BYTES);
+        let mut kept = Vec::new();
+        for piece in stream.chunks(100_000) {
+            let mut frames = decoder.feed(piece);
+            while let Some(frame) = frames.next() {
+                if let Frame::Task { input, .. } = frame.unwrap() {
+                    kept.push(Payload::from(input));
+                    assert_eq!(kept.last().unwrap().as_ptr(), input.as_ptr());
+                }
+            }
+        }
+        assert_eq!(kept.len(), 2);
+        for payload in kept {
+            assert!(payload.len() == LARGE_BYTES && stream.ends_with(&payload));
+        }
     }
 }

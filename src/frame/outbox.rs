@@ -1,41 +1,50 @@
 //! Frames on their way to a socket.
 //!
 //! What it is: a queue of chunks per connection; frames are encoded into them once and leave in
-//! whatever pieces the socket takes. Small frames share a chunk, a large one has its own, whose memory
-//! is reused. What it is not: a queue of frames, which would cost an allocation each.
+//! whatever pieces the socket takes. Small frames share a chunk; a large payload is one of its own,
+//! shared with whoever keeps it. What it is not: a queue of frames, which would cost an allocation
+//! each.
 //!
-//! Invariant: `start` is within the first chunk, and at its end only if it is empty and alone; what
-//! follows it, and the chunks behind, are what is still to be written, in order.
+//! Invariant: `start` is within the first of the chunks and `last`, and at its end only if that is
+//! `last`; what follows it, and the chunks behind, are what is still to be written, in order.
 
 use std::collections::VecDeque;
+use std::iter;
 
-use super::{Frame, Side, opening};
+use byteorder::{BigEndian, ByteOrder};
+
+use super::{Frame, HEADER_BYTES, Side, field, opening};
 use crate::buffer::Buffer;
+use crate::payload::{Bytes, Payload};
 
 /// Bytes waiting to be written to one connection.
 #[derive(Debug)]
 pub struct Outbox {
-    chunks: VecDeque<Vec<u8>>,
-    /// So much of the first chunk has been written.
+    /// What takes no further frame.
+    chunks: VecDeque<Payload>,
+    /// The chunk behind them, which does.
+    last: Vec<u8>,
+    /// So much of the first has been written.
     start: usize,
 }
 
 impl Outbox {
-    /// A chunk this long takes no further frame, and such a frame no other's chunk.
+    /// A chunk this long takes no further frame.
     const CHUNK_BYTES: usize = 256 << 10;
 
     /// An outbox whose first bytes are the opening of `side`.
     pub fn new(side: Side) -> Outbox {
         Outbox {
-            chunks: VecDeque::from([opening(side).to_vec()]),
-            start: 0,
+            last: opening(side).to_vec(),
+            ..Outbox::without_opening()
         }
     }
 
     /// An empty one: the opening goes another way.
     pub fn without_opening() -> Outbox {
         Outbox {
-            chunks: VecDeque::from([Vec::new()]),
+            chunks: VecDeque::new(),
+            last: Vec::new(),
             start: 0,
         }
     }
@@ -45,33 +54,60 @@ impl Outbox {
     #[inline(always)]
     pub fn push(&mut self, frame: &Frame<'_>) -> usize {
         let bytes = frame.encoded_bytes();
-        let last = self.chunks.back_mut().expect("there is always one");
-        if bytes >= Outbox::CHUNK_BYTES || last.len() >= Outbox::CHUNK_BYTES {
-            return frame.encode(self.add_chunk(bytes));
+        if bytes >= Buffer::LARGE_BYTES || self.last.len() >= Outbox::CHUNK_BYTES {
+            self.push_chunk(*frame);
+        } else {
+            frame.encode(&mut self.last);
         }
-        frame.encode(last)
+        bytes
     }
 
-    /// Adds a chunk with room for `bytes`.
+    /// Appends `frame`: what is before its payload, and then that, as a chunk if it is large.
     #[cold]
-    fn add_chunk(&mut self, bytes: usize) -> &mut Vec<u8> {
-        let mut chunk = Vec::from(Buffer::with_room(bytes.max(Outbox::CHUNK_BYTES)));
-        chunk.clear();
-        if self.is_empty() {
-            self.chunks.clear();
+    fn push_chunk(&mut self, mut frame: Frame<'_>) {
+        if self.last.len() >= Outbox::CHUNK_BYTES {
+            self.end_chunk();
         }
-        self.chunks.push_back(chunk);
-        self.chunks.back_mut().expect("it was just added")
+        let body_bytes = frame.encoded_bytes() - HEADER_BYTES;
+        let payload = match &mut frame {
+            Frame::Task { input, .. } => std::mem::take(input),
+            Frame::Outcome { output, .. } => std::mem::take(output),
+            _ => Bytes::default(),
+        };
+        let begin = self.last.len();
+        frame.encode(&mut self.last);
+        let length = u32::try_from(body_bytes).expect("a body is below 4 GiB");
+        BigEndian::write_u32(&mut self.last[begin..][field::LENGTH], length);
+        match payload.len() {
+            Buffer::LARGE_BYTES.. => {
+                self.end_chunk();
+                self.chunks.push_back(Payload::from(payload));
+            }
+            _ => self.last.extend_from_slice(&payload),
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        self.chunks.push_back(Payload::take(&mut self.last));
+    }
+
+    /// What is to be written, in pieces, of which only the last may be empty.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let chunks = self.chunks.iter().map(|chunk| &chunk[..]);
+        let starts = iter::once(self.start).chain(iter::repeat(0));
+        let pieces = chunks.chain(iter::once(&self.last[..]));
+        pieces.zip(starts).map(|(piece, start)| &piece[start..])
     }
 
     /// What is to be written next; more may follow it.
     pub fn pending(&self) -> &[u8] {
-        &self.chunks[0][self.start..]
+        let first = self.chunks.front().map_or(&self.last[..], |chunk| chunk);
+        &first[self.start..]
     }
 
     /// How much is to be written in all.
     pub fn pending_bytes(&self) -> usize {
-        self.chunks.iter().map(Vec::len).sum::<usize>() - self.start
+        self.pieces().map(<[u8]>::len).sum()
     }
 
     /// Whether nothing waits.
@@ -84,19 +120,20 @@ impl Outbox {
     /// # Panics
     /// If fewer are pending.
     pub fn consume(&mut self, count: usize) -> usize {
-        assert!(count <= self.pending().len(), "more written than pending");
         self.start += count;
-        if !self.is_empty() {
-            return count;
+        while let Some(first) = self.chunks.front()
+            && self.start >= first.len()
+        {
+            self.start -= first.len();
+            self.chunks.pop_front();
         }
-        self.start = 0;
-        let mut written = self.chunks.pop_front().expect("there is always one");
-        if written.len() >= Outbox::CHUNK_BYTES {
-            drop(Buffer::from(std::mem::take(&mut written)));
-        }
-        if self.chunks.is_empty() {
-            written.clear();
-            self.chunks.push_back(written);
+        if self.chunks.is_empty() && self.start >= self.last.len() {
+            assert!(self.start == self.last.len(), "more written than pending");
+            self.start = 0;
+            self.last.clear();
+            if self.last.capacity() >= 2 * Outbox::CHUNK_BYTES {
+                drop(Buffer::from(std::mem::take(&mut self.last)));
+            }
         }
         count
     }
@@ -110,8 +147,12 @@ mod tests {
     #[test]
     fn large_frames_go_out_between_small_ones() {
         let large = vec![7; Outbox::CHUNK_BYTES];
-        let attempt = Attempt { task: 1, number: 1 };
-        let task = |input| Frame::Task { attempt, input };
+        fn task(input: &[u8]) -> Frame<'_> {
+            Frame::Task {
+                attempt: Attempt { task: 1, number: 1 },
+                input: input.into(),
+            }
+        }
         let mut outbox = Outbox::new(Side::Head);
         let (mut expected, mut written) = (opening(Side::Head).to_vec(), Vec::new());
         for round in 0..20 {
@@ -132,6 +173,30 @@ mod tests {
             outbox.consume(outbox.pending().len());
         }
         assert!(written == expected);
-        assert!(outbox.chunks.len() == 1 && outbox.chunks[0].capacity() <= Outbox::CHUNK_BYTES);
+        assert!(outbox.chunks.is_empty() && outbox.last.capacity() < 2 * Outbox::CHUNK_BYTES);
+    }
+
+    #[test]
+    fn a_large_payload_waits_without_a_copy() {
+        let payload = Payload::from(&[7; Buffer::LARGE_BYTES][..]);
+        let attempt = Attempt { task: 1, number: 1 };
+        let mut outbox = Outbox::without_opening();
+        for _ in 0..2 {
+            outbox.push(&Frame::Ping);
+            outbox.push(&Frame::Task {
+                attempt,
+                input: payload.lend(),
+            });
+        }
+        let pieces: Vec<&[u8]> = outbox.pieces().collect();
+        assert_eq!(pieces.len(), 5);
+        assert_eq!(pieces[1].as_ptr(), payload.as_ptr());
+        assert_eq!(pieces[3].as_ptr(), payload.as_ptr());
+        // Several may be written at once.
+        let bytes = outbox.pending_bytes();
+        outbox.consume(bytes / 2 + 1);
+        assert_eq!(outbox.pending_bytes(), bytes - bytes / 2 - 1);
+        outbox.consume(outbox.pending_bytes());
+        assert!(outbox.is_empty());
     }
 }

@@ -13,7 +13,7 @@ use super::PAYLOAD_BYTES_MAX;
 use crate::frame::{Decoder, Frame, Refusal, Side, Status, opening};
 use crate::head::{Head, HeadConfig};
 use crate::kernel::{Delivery, Kernel, KernelError, Kernels, Next, Stop, Workload};
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::time::{Duration, Time};
 use crate::worker::{Worker, WorkerConfig};
@@ -191,7 +191,7 @@ impl Sink for Asked {
         assert!(!std::mem::replace(&mut live.is_prepared, true));
     }
 
-    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>) {
         assert!(self.live(conn).is_prepared);
         self.submitted.push((conn, attempt, input.len()));
     }
@@ -401,7 +401,7 @@ impl<'a, R: Role> Stage<'a, R> {
                     .unwrap_or(stranger),
                 status: STATUSES[usize::from(byte % 4)],
                 run_us: u32::from(byte) * 100,
-                output: text,
+                output: text.into(),
             },
             (Side::Worker, 2) => Frame::Hello {
                 payload_max,
@@ -418,7 +418,7 @@ impl<'a, R: Role> Stage<'a, R> {
             },
             (Side::Worker, _) => Frame::Task {
                 attempt: stranger,
-                input: text,
+                input: text.into(),
             },
         };
         self.tell(Event::Heard { conn });

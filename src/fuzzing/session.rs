@@ -65,7 +65,10 @@ fn genuine(side: Side) -> (Vec<u8>, Vec<u8>) {
     }
     let attempt = Attempt { task: 1, number: 1 };
     let inputs = INPUTS_BYTES.map(|bytes| vec![0xa5; bytes]);
-    let tasks = inputs.iter().map(|input| Frame::Task { attempt, input });
+    let tasks = inputs.iter().map(|input| Frame::Task {
+        attempt,
+        input: input.into(),
+    });
     for frame in [greeting(side.peer())].into_iter().chain(tasks) {
         outbox.push(&frame);
         frame.encode(&mut said);

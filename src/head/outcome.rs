@@ -52,7 +52,7 @@ impl<W: Workload> Head<W> {
         let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         // One that ran out of time has tried for long, however little that was.
         let is_fast = status == Status::Failed && is_short;
-        let is_final = status == Status::Failed && self.workload.is_final(output);
+        let is_final = status == Status::Failed && self.workload.is_final(&output);
         if status != Status::Returned {
             session.depth.ran(run_us, output.len());
         }
@@ -75,7 +75,7 @@ impl<W: Workload> Head<W> {
                 is_doubted = !is_final;
                 match is_final {
                     true => scheduler.answer(index, attempt, status, output, run_us, now),
-                    false => scheduler.doubt(index, attempt, output, run_us, now),
+                    false => scheduler.doubt(index, attempt, &output, run_us, now),
                 }
             }
             Status::Failed | Status::TimedOut => {
@@ -85,7 +85,7 @@ impl<W: Workload> Head<W> {
                 if !session.is_draining && !scheduler.is_unwanted(index, attempt) {
                     link.trust.could_not_run();
                     self.has_strikes = true;
-                    let reason = printable(output);
+                    let reason = printable(&output);
                     link.say_returned(attempt, &reason);
                 }
                 scheduler.put_back(index, attempt)

@@ -10,6 +10,7 @@ use crate::frame::{Frame, Status};
 use crate::kernel::{Delivery, Kernel, Next};
 use crate::limits::{ASIDE_MIN, FAULTS_MAX, OUTPUT_BYTES_MAX};
 use crate::overview::Standing;
+use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ impl Sink for Said {
 
     fn prepare(&mut self, _: ConnId, _: Arc<dyn Kernel>, _: Option<Duration>) {}
 
-    fn submit(&mut self, _: ConnId, _: Attempt, _: &[u8]) {}
+    fn submit(&mut self, _: ConnId, _: Attempt, _: Bytes<'_>) {}
 
     fn revoke(&mut self, _: ConnId) {}
 
@@ -188,7 +189,7 @@ impl Bench {
             attempt: Attempt { task, number },
             status,
             run_us,
-            output: b"o",
+            output: b"o".into(),
         };
         self.tell(Event::Frame {
             conn,

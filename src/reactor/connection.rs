@@ -6,13 +6,14 @@
 //! Invariants: readiness is learnt from events and unlearnt by `WouldBlock`, or by a read that
 //! leaves room; only `read` and `write` say the truth about a close.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
 use crate::channel::Channel;
 use crate::frame::{Decoder, HEADER_BYTES, Outbox, Side};
+use crate::limits::WRITE_PIECES_MAX;
 use crate::role::{CloseReason, ConnId};
 use crate::time::Time;
 
@@ -208,11 +209,11 @@ impl Connection {
     pub fn write(&mut self) -> Result<usize, CloseReason> {
         let mut written = 0;
         while self.writable && self.has_pending() {
-            let pending = match &mut self.channel {
-                None => self.outbox.pending(),
-                Some(channel) => channel.pending(&mut self.outbox),
+            let result = match &mut self.channel {
+                None => write_pieces(&mut self.stream, &self.outbox),
+                Some(channel) => self.stream.write(channel.pending(&mut self.outbox)),
             };
-            match self.stream.write(pending) {
+            match result {
                 Ok(0) => return Err(CloseReason::Broken("the socket takes no bytes".into())),
                 Ok(count) => {
                     written += match &mut self.channel {
@@ -231,6 +232,17 @@ impl Connection {
         self.opening_bytes -= opening;
         Ok(written - opening)
     }
+}
+
+/// One `write` of as many pieces as it takes.
+fn write_pieces(stream: &mut TcpStream, outbox: &Outbox) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
+    let mut count = 0;
+    for (slice, piece) in slices.iter_mut().zip(outbox.pieces()) {
+        *slice = IoSlice::new(piece);
+        count += 1;
+    }
+    stream.write_vectored(&slices[..count])
 }
 
 /// An error in words a user knows, without the number Rust appends.

@@ -18,7 +18,7 @@ use crate::input::Input;
 use crate::kernel::Kernel;
 use crate::lanes::Job;
 use crate::output::Output;
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 use crate::pool::Command;
 use crate::role::{Attempt, ConnId, Exit, Sink, Span};
 use crate::time::Duration;
@@ -93,7 +93,7 @@ impl Sink for Outlet<'_> {
     }
 
     #[inline(always)]
-    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>) {
         let notes = &mut *self.notes;
         if !matches!(notes.pool.last(), Some(Command::Submit(last, _)) if *last == conn) {
             let jobs = std::mem::take(&mut notes.spare);

@@ -174,7 +174,7 @@ fn a_peer_that_takes_nothing_is_given_up_and_one_that_takes_anything_is_not() {
         attempt: Attempt { task: 0, number: 1 },
         status: Status::Done,
         run_us: 0,
-        output,
+        output: output.into(),
     };
     reactor.outlet().send(conn, frame);
     reactor.is_busy = true;

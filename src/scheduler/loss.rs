@@ -8,6 +8,7 @@
 use super::Scheduler;
 use super::entry::Times;
 use crate::frame::Status;
+use crate::payload::Bytes;
 
 /// How a worker was lost.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ impl Scheduler {
             let entry = self.table.get(task).expect("it is in flight");
             match entry.blame.verdict(self.attempts_max) {
                 Some(reason) if is_alone => {
-                    let (reason, times) = (reason.as_bytes(), Times::default());
+                    let (reason, times) = (Bytes::from(&reason), Times::default());
                     self.settle(task, worker, Status::Failed, reason, times);
                 }
                 _ => self.make_ready(task),

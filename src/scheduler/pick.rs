@@ -8,6 +8,7 @@
 //! again.
 
 use super::Scheduler;
+use crate::payload::Bytes;
 use crate::role::Attempt;
 use crate::time::Time;
 
@@ -103,7 +104,7 @@ impl Scheduler {
         worker: u32,
         now: Time,
         fits: impl FnOnce(u32, usize, usize) -> bool,
-    ) -> Option<(Attempt, &[u8])> {
+    ) -> Option<(Attempt, Bytes<'_>)> {
         if self.seats[worker as usize].is_full() {
             self.prune(worker);
         }
@@ -117,7 +118,7 @@ impl Scheduler {
         self.fresh += 1;
         seat.add(task, entry.payload.len());
         let number = entry.attempt;
-        Some((Attempt { task, number }, &entry.payload))
+        Some((Attempt { task, number }, entry.payload.lend()))
     }
 
     /// Whether a task was never sent.
@@ -128,7 +129,7 @@ impl Scheduler {
 
     /// Makes an attempt of a ready task and gives it to `worker`.
     #[inline(always)]
-    pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+    pub fn assign(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
         if task == self.fresh {
             self.fresh += 1;
         } else {
@@ -139,7 +140,7 @@ impl Scheduler {
     }
 
     #[inline(always)]
-    pub(super) fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+    pub(super) fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
         let attempts_max = self.attempts_max;
         if self.seats[worker as usize].is_full() {
             self.prune(worker);
@@ -154,7 +155,7 @@ impl Scheduler {
             assert!(!seat.is_taken_whole || seat.tasks == 1, "it runs alone");
         }
         let number = entry.attempt;
-        (Attempt { task, number }, &entry.payload)
+        (Attempt { task, number }, entry.payload.lend())
     }
 
     /// Drops from the worker's list, which is full or long, what is no longer in flight there, and

@@ -15,6 +15,7 @@ use super::{Blame, NO_WORKER, Scheduler};
 use crate::frame::Status;
 use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
+use crate::payload::Bytes;
 
 /// Why a record does not belong to this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Scheduler {
             let entry = self.table.get(task).expect("it waits");
             if let Some(reason) = reason(&entry.payload) {
                 self.waiting.remove(task);
-                let (reason, times) = (reason.as_bytes(), Times::default());
+                let (reason, times) = (Bytes::from(&reason), Times::default());
                 self.settle(task, NO_WORKER, Status::Failed, reason, times);
             }
         }
@@ -218,13 +219,13 @@ mod tests {
             (0..2).for_each(|task| scheduler.add(&[task]));
             for task in 0..2 {
                 let (attempt, _) = scheduler.assign(task, 0, Time::ZERO);
-                scheduler.answer(0, attempt, Status::Done, b"!", 5, Time::ZERO);
+                scheduler.answer(0, attempt, Status::Done, b"!".into(), 5, Time::ZERO);
             }
             let late = scheduler.answer(
                 0,
                 Attempt { task: 0, number: 1 },
                 Status::Done,
-                b"?",
+                b"?".into(),
                 5,
                 Time::ZERO,
             );

@@ -67,7 +67,7 @@ impl Scheduler {
     pub(super) fn confirm_one(&mut self, task: u64, worker: u32, reason: &Payload, times: Times) {
         match self.retries.are_left(task) {
             true => self.fail_once_more(task),
-            false => self.settle(task, worker, Status::Failed, reason, times),
+            false => self.settle(task, worker, Status::Failed, reason.lend(), times),
         }
     }
 
@@ -98,7 +98,7 @@ mod tests {
         output: &[u8],
     ) -> Verdict {
         let attempt = Attempt { task: 0, number };
-        let verdict = scheduler.answer(worker, attempt, status, output, 0, NOW);
+        let verdict = scheduler.answer(worker, attempt, status, output.into(), 0, NOW);
         scheduler.check();
         verdict
     }

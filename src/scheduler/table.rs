@@ -12,7 +12,7 @@ use super::ring::Ring;
 use crate::frame::Status;
 use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
-use crate::payload::Payload;
+use crate::payload::{Bytes, Payload};
 use crate::time::Time;
 
 /// Open tasks, and those that wait for delivery.
@@ -237,7 +237,7 @@ impl Table {
         (task, place): (u64, Place),
         worker: u32,
         status: Status,
-        output: &[u8],
+        output: Bytes<'_>,
         times: Times,
     ) {
         let entry = at(&mut self.ring, &mut self.order, place);
@@ -273,7 +273,7 @@ impl Table {
                 answered_ms: 0,
             },
         });
-        let (task, output) = (outcome.task, outcome.output);
+        let (task, output) = (outcome.task, Bytes::from(outcome.output));
         let entry = find(&mut self.ring, &mut self.order, task).expect("the task is open");
         give(entry, state, output, &mut self.counts, &mut self.held_bytes);
         self.queue(task, state);
@@ -492,7 +492,7 @@ fn find<'a>(ring: &'a mut Ring, order: &'a mut Order, task: u64) -> Option<&'a m
 fn give(
     entry: &mut Entry,
     state: State,
-    output: &[u8],
+    output: Bytes<'_>,
     counts: &mut Counts,
     held_bytes: &mut usize,
 ) {

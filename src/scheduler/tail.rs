@@ -16,6 +16,7 @@
 
 use super::entry::State;
 use super::{Attempt, Scheduler};
+use crate::payload::Bytes;
 use crate::time::{Duration, Time};
 
 /// A running median of how long attempts take: a mean would follow the very stragglers that it is to
@@ -102,7 +103,7 @@ impl Scheduler {
     }
 
     /// Makes a second attempt of a task in flight and gives it to `worker`. The first outcome counts.
-    pub fn duplicate(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, &[u8]) {
+    pub fn duplicate(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
         let entry = self.table.get(task).expect("it is in flight");
         let State::InFlight { worker: first, .. } = entry.state else {
             unreachable!("only what is in flight is late");
@@ -189,7 +190,7 @@ mod tests {
     }
 
     fn answer(scheduler: &mut Scheduler, worker: u32, attempt: Attempt) -> Verdict {
-        let verdict = scheduler.answer(worker, attempt, Status::Done, b"!", 1000, NOW);
+        let verdict = scheduler.answer(worker, attempt, Status::Done, b"!".into(), 1000, NOW);
         scheduler.check();
         verdict
     }
@@ -292,7 +293,7 @@ mod tests {
     fn a_worker_that_answers_is_not_late() {
         let mut scheduler = scheduler(3);
         let later = Time::from_micros(5_000);
-        scheduler.answer(0, attempt(0, 1), Status::Done, b"!", 1000, later);
+        scheduler.answer(0, attempt(0, 1), Status::Done, b"!".into(), 1000, later);
         assert_eq!(scheduler.longest_held(0), Some((1, 1, later)));
     }
 }

@@ -71,7 +71,7 @@ fn send(scheduler: &mut Scheduler, worker: u32) -> Attempt {
 
 fn answer(scheduler: &mut Scheduler, worker: u32, attempt: Attempt) -> Verdict {
     let output = [attempt.task as u8, attempt.number as u8];
-    let verdict = scheduler.answer(worker, attempt, Status::Done, &output, 0, NOW);
+    let verdict = scheduler.answer(worker, attempt, Status::Done, Bytes::from(&output), 0, NOW);
     scheduler.check();
     verdict
 }
@@ -209,7 +209,7 @@ fn the_window_ends_at_its_tasks() {
     }
     assert!(!scheduler.has_room());
     let attempt = send(&mut scheduler, 0);
-    scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+    scheduler.answer(0, attempt, Status::Done, Bytes::default(), 0, NOW);
     assert!(!scheduler.has_room(), "answered is not delivered");
     scheduler.next_answer();
     assert!(scheduler.has_room());
@@ -222,7 +222,7 @@ fn the_window_ends_at_its_bytes_but_takes_one_task_of_any_length() {
     scheduler.add(&vec![0; WINDOW_BYTES + 1]);
     assert!(!scheduler.has_room());
     let attempt = send(&mut scheduler, 0);
-    scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+    scheduler.answer(0, attempt, Status::Done, Bytes::default(), 0, NOW);
     scheduler.next_answer();
     scheduler.add(&half);
     assert!(scheduler.has_room());
@@ -241,13 +241,13 @@ fn expected_outputs_take_room_in_the_window() {
         send(&mut scheduler, 0);
     }
     let first = Attempt { task: 0, number: 1 };
-    scheduler.answer(0, first, Status::Done, &output, 0, NOW);
+    scheduler.answer(0, first, Status::Done, Bytes::from(&output), 0, NOW);
     assert!(
         scheduler.has_room(),
         "half is held, a thirty-second is expected"
     );
     let second = Attempt { task: 1, number: 1 };
-    scheduler.answer(0, second, Status::Done, &output, 0, NOW);
+    scheduler.answer(0, second, Status::Done, Bytes::from(&output), 0, NOW);
     assert!(!scheduler.has_room());
 }
 
@@ -261,7 +261,7 @@ fn an_unordered_run_is_not_held_up_by_a_straggler() {
         assert!(scheduler.has_room());
         scheduler.add(&[]);
         let attempt = send(&mut scheduler, 0);
-        scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+        scheduler.answer(0, attempt, Status::Done, Bytes::default(), 0, NOW);
         assert_eq!(scheduler.next_answer().expect("it is answered").task, task);
         let table = &scheduler.table;
         let is_short = |(base, _)| table.end() - base <= WINDOW_TASKS as u64;
@@ -281,7 +281,7 @@ fn a_straggler_can_be_sent_again() {
     for _ in 1..=WINDOW_TASKS {
         scheduler.add(&[]);
         let attempt = send(&mut scheduler, 1);
-        scheduler.answer(1, attempt, Status::Done, &[], 0, NOW);
+        scheduler.answer(1, attempt, Status::Done, Bytes::default(), 0, NOW);
         scheduler.next_answer();
     }
     assert_eq!(scheduler.table.oldest(), None, "it has been put aside");
@@ -299,7 +299,7 @@ fn the_list_of_what_was_sent_stays_short_behind_a_long_task() {
         scheduler.add(&[]);
         let attempt = send(&mut scheduler, 0);
         if attempt.task > 0 {
-            scheduler.answer(0, attempt, Status::Done, &[], 0, NOW);
+            scheduler.answer(0, attempt, Status::Done, Bytes::default(), 0, NOW);
         }
         assert!(scheduler.seats[0].sent.len() <= 70);
     }

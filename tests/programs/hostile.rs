@@ -81,7 +81,10 @@ fn task(number: u64, input: &[u8]) -> Frame<'_> {
         task: number,
         number: 1,
     };
-    Frame::Task { attempt, input }
+    Frame::Task {
+        attempt,
+        input: input.into(),
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Session {
     fn task(&mut self, line: &str) {
         self.client.frame(Frame::Task {
             attempt: ATTEMPT,
-            input: line.as_bytes(),
+            input: line.into(),
         });
     }
 

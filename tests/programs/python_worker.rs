@@ -61,7 +61,10 @@ impl Session {
 
     fn task(&mut self, task: u64, input: &[u8]) {
         let attempt = attempt(task);
-        self.client.frame(Frame::Task { attempt, input });
+        self.client.frame(Frame::Task {
+            attempt,
+            input: input.into(),
+        });
     }
 
     /// Waits for the next answer; a Ping is none.

@@ -11,6 +11,7 @@ use teamster::kernel::{Delivery, Next, Workload};
 use teamster::limits::{
     BACKOFF_MAX, BACKOFF_MIN, GREETING_TIMEOUT, OUTBOX_BYTES_MAX, OUTPUT_BYTES_MAX,
 };
+use teamster::payload::Bytes;
 use teamster::role::{CloseReason, Event, Role};
 use teamster::time::Duration;
 
@@ -150,7 +151,7 @@ fn a_welcome_ahead_of_the_hello_does_no_harm() {
     bench.turn();
     let task = Frame::Task {
         attempt: attempt(0, 1),
-        input: &[],
+        input: Bytes::default(),
     };
     bench.tell(Event::Sent {
         conn: conn(0),
@@ -402,9 +403,10 @@ fn its_outbox_stays_within_its_limit() {
         bench.hear(conn(0), welcome);
         bench.turn();
         let tasks = bench.take().len() - 3;
+        let input = vec![0; input_bytes];
         let task = Frame::Task {
             attempt: attempt(0, 1),
-            input: &vec![0; input_bytes],
+            input: Bytes::from(&input),
         };
         let bytes = sent_before_tasks() + tasks * task.encoded_bytes();
         assert!(bytes <= OUTBOX_BYTES_MAX, "{tasks} of {input_bytes}");

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use teamster::frame::{Frame, Status};
 use teamster::kernel::Kernel;
+use teamster::payload::Bytes;
 use teamster::role::{Attempt, ConnId, Event, Exit, Role, Sink};
 use teamster::time::{Duration, Time};
 
@@ -78,7 +79,7 @@ impl Sink for Said {
         });
     }
 
-    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8]) {
+    fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>) {
         self.0
             .push(format!("{}: submit {attempt} {}", conn.slot, input.len()));
     }
@@ -207,6 +208,6 @@ fn outcome(attempt: Attempt, output: &[u8]) -> Frame<'_> {
         attempt,
         status: Status::Done,
         run_us: 0,
-        output,
+        output: output.into(),
     }
 }

@@ -51,7 +51,7 @@ fn answer(bench: &mut Bench<Head<Job>>, slot: u32, attempt: Attempt, status: Sta
         attempt,
         status,
         run_us: 1_000_000,
-        output: b"!",
+        output: b"!".into(),
     };
     bench.hear(conn(slot), frame);
 }

@@ -52,7 +52,7 @@ fn failed(task: u64, number: u32, status: Status, run_us: u32) -> Frame<'static>
         attempt: attempt(task, number),
         status,
         run_us,
-        output: b"no",
+        output: b"no".into(),
     }
 }
 

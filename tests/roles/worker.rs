@@ -12,7 +12,7 @@ use teamster::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
     STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
-use teamster::payload::Payload;
+use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, CloseReason, Completion, Event, Role, Usage};
 use teamster::time::Duration;
 use teamster::worker::{Worker, WorkerConfig};
@@ -63,7 +63,10 @@ fn working() -> Bench<Worker> {
 
 fn task(number: u64, input: &[u8]) -> Frame<'_> {
     let attempt = attempt(number, 1);
-    Frame::Task { attempt, input }
+    Frame::Task {
+        attempt,
+        input: input.into(),
+    }
 }
 
 fn completed(attempt: Attempt, output: &[u8]) -> Completion {
@@ -80,15 +83,13 @@ fn completed(attempt: Attempt, output: &[u8]) -> Completion {
 /// Sends an outcome of so many bytes; returns how many it puts into the outbox.
 fn answer(bench: &mut Bench<Worker>, number: u64, bytes: usize) -> usize {
     bench.hear(conn(0), task(number, &[]));
-    bench.tell(Event::Completed(&completed(
-        attempt(number, 1),
-        &vec![0; bytes],
-    )));
+    let output = vec![0; bytes];
+    bench.tell(Event::Completed(&completed(attempt(number, 1), &output)));
     let sent = Frame::Outcome {
         attempt: attempt(number, 1),
         status: Status::Done,
         run_us: 0,
-        output: &vec![0; bytes],
+        output: Bytes::from(&output),
     };
     sent.encoded_bytes()
 }
@@ -415,11 +416,11 @@ fn told_to_end_it_says_so_hands_back_what_has_not_started_and_ends_with_the_rest
 
 /// Bytes that the worker of the test above has sent on its session.
 fn unsent(_: &mut Bench<Worker>) -> usize {
-    let outcome = |status, output| Frame::Outcome {
+    let outcome = |status, output: &'static [u8]| Frame::Outcome {
         attempt: attempt(0, 1),
         status,
         run_us: 0,
-        output,
+        output: Bytes::from(output),
     };
     let welcome = Frame::Welcome {
         slots: 2,

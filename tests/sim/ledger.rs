@@ -223,7 +223,7 @@ impl Ledger {
     /// A role sends a frame.
     pub fn sends(&mut self, side: Side, cable: usize, frame: &Frame<'_>) {
         match *frame {
-            Frame::Task { attempt, input } => self.task_sent(cable, attempt, input),
+            Frame::Task { attempt, input } => self.task_sent(cable, attempt, &input),
             Frame::Outcome { attempt, .. } => {
                 let wire = self.wires.entry(cable).or_default();
                 oracle!(
@@ -335,7 +335,7 @@ impl Ledger {
                 if is_open && status != Status::Returned {
                     answers.push(First {
                         status,
-                        output_hash: hash(output),
+                        output_hash: hash(&output),
                         attempt,
                         is_doubtful,
                     });

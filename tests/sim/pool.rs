@@ -13,7 +13,7 @@ use teamster::frame::{Status, cut};
 use teamster::kernel::{Kernel, Stop};
 use teamster::lanes::{Check, Job, Lanes, Slot};
 use teamster::limits::{CHUNK_TIME, STOP_GRACE};
-use teamster::payload::Payload;
+use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, Completion, ConnId, Usage};
 use teamster::time::{Duration, Time};
 
@@ -94,7 +94,7 @@ impl Pool {
         self.timeouts.insert(conn, timeout);
     }
 
-    pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: &[u8], now: Time) {
+    pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>, now: Time) {
         let input = Payload::from(input);
         let mut jobs = VecDeque::from([Job { attempt, input }]);
         self.lanes.push(conn, &mut jobs, now);

@@ -12,6 +12,7 @@ use teamster::channel::{Channel, PLAIN_BYTES_MAX};
 use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
 use teamster::kernel::Kernel;
 use teamster::limits::{OUTBOX_BYTES_MAX, USAGE_INTERVAL, USAGE_PAUSE};
+use teamster::payload::Bytes;
 use teamster::role::{Attempt, CloseReason, ConnId, Exit, Sink, Usage};
 use teamster::time::{Duration, Time};
 
@@ -393,10 +394,10 @@ impl Sink for Deck<'_> {
         pool.prepare(id, kernel, timeout);
     }
 
-    fn submit(&mut self, id: ConnId, attempt: Attempt, input: &[u8]) {
+    fn submit(&mut self, id: ConnId, attempt: Attempt, input: Bytes<'_>) {
         self.note("submit", [u64::from(id.slot), attempt.task, 0]);
         let conn = self.rim.expect(id, "submit");
-        self.world.ledger.submits(conn.cable, attempt, input);
+        self.world.ledger.submits(conn.cable, attempt, &input);
         let is_prepared = self.rim.prepared.contains(&id);
         oracle!("driver-contract", is_prepared, "{id} is not prepared");
         let pool = self.rim.pool.as_mut().expect("workers have pools");
