@@ -1,6 +1,7 @@
 //! What requests are answered, byte by byte.
 //!
-//! What it is: good requests and bad ones. What it is not: sockets; `tests/programs/status.rs` has those.
+//! What it is: good requests and bad ones. What it is not: sockets; `tests/programs/status.rs` has
+//! those.
 //!
 //! Invariant: a request that is refused is never looked up.
 
