@@ -5,10 +5,10 @@
 //! fresh from the system costs a page fault per 4 KiB, and those cost many times the copy. What it is
 //! not: an allocator; what another thread drops serves that thread's next need.
 //!
-//! Invariant: a thread keeps at most [`SPARE_BYTES_MAX`] of spares. Their old bytes are never read:
+//! Invariant: a thread keeps at most [`SPARE_BYTES_MAX`] of spares, or less if it has said so. Their old bytes are never read:
 //! whoever takes one keeps count of what it has filled.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
@@ -18,6 +18,7 @@ use crate::limits::SPARE_BYTES_MAX;
 thread_local! {
     /// The longest unused first.
     static SPARES: RefCell<VecDeque<Box<[u8]>>> = const { RefCell::new(VecDeque::new()) };
+    static SPARE_BYTES: Cell<usize> = const { Cell::new(SPARE_BYTES_MAX) };
 }
 
 /// An owned byte string of fixed length.
@@ -57,6 +58,11 @@ impl Buffer {
             let index = lengths.rposition(|length| (bytes..=2 * bytes).contains(&length))?;
             spares.remove(index).map(Buffer)
         })
+    }
+
+    /// This thread, which has no spares yet, keeps no more than that from now on.
+    pub fn keep_at_most(bytes: usize) {
+        SPARE_BYTES.set(bytes);
     }
 
     /// Gives back what this thread keeps.
@@ -115,7 +121,8 @@ impl Drop for Buffer {
 /// Makes it the latest spare; the oldest go if they are too many.
 #[cold]
 fn keep(bytes: Box<[u8]>) {
-    if bytes.len() > SPARE_BYTES_MAX {
+    let kept_bytes_max = SPARE_BYTES.get();
+    if bytes.len() > kept_bytes_max {
         return;
     }
     // A thread that ends has no spares any more.
@@ -123,7 +130,7 @@ fn keep(bytes: Box<[u8]>) {
         let mut spares = spares.borrow_mut();
         spares.push_back(bytes);
         let mut kept_bytes: usize = spares.iter().map(|spare| spare.len()).sum();
-        while kept_bytes > SPARE_BYTES_MAX {
+        while kept_bytes > kept_bytes_max {
             kept_bytes -= spares.pop_front().expect("it is what is kept").len();
         }
     });

@@ -5,16 +5,20 @@
 //! could run and did not. What it is not: a sampler; nothing is read unless it is asked for.
 //!
 //! Programs are found through `children`, theirs as well. Of one that has come and gone between two
-//! readings the waiting is not known, and nowhere to be read any more.
+//! readings the waiting is not known, and nowhere to be read any more; and the processor time of one
+//! that was killed together with whoever would have waited for it is nobody's since the last reading.
+//! Who has the use of half the machine waits for nobody but himself, and that is not told.
 //!
-//! Invariant: no figure ever falls; what the system does not tell is `None`, or zero, and no error.
+//! Invariant: no figure ever falls; what the system does not tell is `None`, or zero, and no error. No
+//! more than [`THREADS_MAX`] are looked at.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use crate::limits::PROCESSES_MAX;
+use crate::limits::THREADS_MAX;
 use crate::role::Usage;
 use crate::time::Duration;
 
@@ -30,77 +34,120 @@ const STAT_CPU: std::ops::Range<usize> = 11..15;
 /// The figures of this process and the programs it has started.
 #[derive(Debug)]
 pub struct Gauge {
-    /// Of what came before, so that each figure begins at zero.
+    /// Of what came before, so that the own figure begins at zero.
     ticks_before: u64,
     usage: Usage,
-    /// How long each thread had waited when it was last looked at, in nanoseconds.
-    waited_ns: BTreeMap<u32, u64>,
+    latest: Reading,
+    read_at: Instant,
+    /// The latest reading has fewer ticks than one before it.
+    is_short: bool,
+    processors: u32,
 }
 
-/// Of all threads there are.
-#[derive(Default)]
+/// Of all threads there are, or of as many as may be looked at.
+#[derive(Debug, Default)]
 struct Reading {
-    processes: usize,
     ticks: u64,
+    /// How long each thread has waited, in nanoseconds.
     waited_ns: BTreeMap<u32, u64>,
+    processes: usize,
+    is_cut: bool,
 }
 
 impl Gauge {
     /// One whose figures begin now; `None` where there are none.
     pub fn new() -> Option<Gauge> {
-        let mut gauge = Gauge {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Some(Gauge {
             ticks_before: ticks(Path::new(OWN))?,
             usage: Usage::default(),
-            waited_ns: BTreeMap::new(),
-        };
-        gauge.read();
-        gauge.usage = Usage::default();
-        Some(gauge)
+            latest: Reading::of(Path::new(OWN)),
+            read_at: Instant::now(),
+            is_short: false,
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+        })
     }
 
     /// Processor time of this process alone so far, with that of programs that have ended.
     pub fn cpu(&self) -> Option<Duration> {
-        ticks(Path::new(OWN)).map(|ticks| self.since_begin(ticks))
+        let ticks = ticks(Path::new(OWN))?;
+        Some(cpu(ticks.saturating_sub(self.ticks_before)))
     }
 
     /// What was had so far.
     pub fn read(&mut self) -> Usage {
-        let mut reading = Reading::default();
-        reading.add(Path::new(OWN));
-        // A program that ended while this was read may have been missed.
-        self.usage.cpu = self.usage.cpu.max(self.since_begin(reading.ticks));
-        for (thread, &ns) in &reading.waited_ns {
-            // Ids are used again, but not at once.
-            let before = self.waited_ns.get(thread).copied().unwrap_or(0);
-            self.usage.waited += Duration::from_nanos(ns.saturating_sub(before));
+        let (reading, now) = (Reading::of(Path::new(OWN)), Instant::now());
+        let cpu = self.note_ticks(reading.ticks);
+        self.usage.cpu += cpu;
+        let is_at_home = cpu * 2 >= (now - self.read_at) * self.processors;
+        if !is_at_home {
+            self.usage.waited += reading.waited_since(&self.latest);
         }
-        self.waited_ns = reading.waited_ns;
+        self.read_at = now;
+        self.latest = Reading {
+            ticks: self.latest.ticks,
+            ..reading
+        };
         self.usage
     }
 
-    fn since_begin(&self, ticks: u64) -> Duration {
-        Duration::from_millis(TICK_MS * ticks.saturating_sub(self.ticks_before))
+    /// How much processor time came to that of the latest reading. A program that ended while it was
+    /// looked for is missed once, and its time comes back with whoever waited for it; if it has not by
+    /// the next reading, nobody did.
+    fn note_ticks(&mut self, ticks: u64) -> Duration {
+        let is_short = ticks < self.latest.ticks;
+        let gained = ticks.saturating_sub(self.latest.ticks);
+        if !is_short || self.is_short {
+            self.latest.ticks = ticks;
+        }
+        self.is_short = is_short && !self.is_short;
+        cpu(gained)
     }
 }
 
 impl Reading {
-    /// Adds a process and those it has started.
+    /// Of a process and those it has started.
+    fn of(process: &Path) -> Reading {
+        let mut reading = Reading::default();
+        reading.add(process);
+        reading
+    }
+
     fn add(&mut self, process: &Path) {
         self.processes += 1;
         self.ticks += ticks(process).unwrap_or(0);
         for (id, thread) in entries(&process.join("task")) {
+            if self.waited_ns.len() == THREADS_MAX {
+                self.is_cut = true;
+                return;
+            }
             self.waited_ns.extend(waited_ns(&thread).map(|ns| (id, ns)));
             let mut bytes = [0; FILE_BYTES];
             let children = read(&thread.join("children"), &mut bytes);
             // A space stands behind each, so that one which is cut off is left out.
             let children = children.and_then(|text| text.rsplit_once(' '));
             for child in children.map_or("", |(whole, _)| whole).split(' ') {
-                if !child.is_empty() && self.processes < PROCESSES_MAX {
+                if !child.is_empty() {
                     self.add(&Path::new("/proc").join(child));
                 }
             }
         }
     }
+
+    /// How long threads have waited since an earlier reading. One that is new there has waited since it
+    /// began, unless it may have been left out then. (Ids are used again, but not at once.)
+    fn waited_since(&self, earlier: &Reading) -> Duration {
+        let waited = self.waited_ns.iter().map(|(thread, &ns)| {
+            let unseen = if earlier.is_cut { ns } else { 0 };
+            let before = earlier.waited_ns.get(thread).copied().unwrap_or(unseen);
+            Duration::from_nanos(ns.saturating_sub(before))
+        });
+        waited.sum()
+    }
+}
+
+fn cpu(ticks: u64) -> Duration {
+    Duration::from_millis(TICK_MS * ticks)
 }
 
 /// What a process has had of the processors, with those it has waited for.
@@ -140,28 +187,57 @@ fn entries(tasks: &Path) -> impl Iterator<Item = (u32, PathBuf)> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
-    fn spin(wall: Duration) {
-        let begun = Instant::now();
-        while begun.elapsed() < wall {}
-    }
+    /// However busy the machine is.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     #[test]
     fn what_is_computed_is_counted_and_never_falls() {
         let mut gauge = Gauge::new().unwrap();
-        let before = gauge.read();
-        let threads = [(); 3].map(|()| std::thread::spawn(|| spin(Duration::from_millis(100))));
-        let during = gauge.read();
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let after = gauge.read();
-        assert!(before.cpu <= during.cpu && before.waited <= during.waited);
-        assert!(during.waited <= after.waited);
-        // However many processors there are, whoever does not run waits. (Other tests add to it.)
-        let had = (after.cpu - before.cpu) + (after.waited - before.waited);
-        assert!(had >= Duration::from_millis(100), "{before:?}, {after:?}");
+        let (begun, mut before) = (Instant::now(), gauge.read());
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+            }
+            let target = before.cpu + Duration::from_millis(100);
+            while before.cpu < target && begun.elapsed() < PATIENCE {
+                let usage = gauge.read();
+                assert!(before.cpu <= usage.cpu && before.waited <= usage.waited);
+                before = usage;
+                thread::sleep(Duration::from_millis(10));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(before.cpu >= target);
+        });
+    }
+
+    #[test]
+    fn time_that_is_gone_for_good_is_no_debt() {
+        let mut gauge = Gauge::new().unwrap();
+        gauge.latest.ticks = 100;
+        let ms = |gauge: &mut Gauge, ticks| gauge.note_ticks(ticks).as_millis();
+        assert_eq!(ms(&mut gauge, 110), 100);
+        assert_eq!(ms(&mut gauge, 50), 0, "one was missed");
+        assert_eq!(ms(&mut gauge, 115), 50, "and is back");
+        assert_eq!(ms(&mut gauge, 50), 0);
+        assert_eq!(ms(&mut gauge, 52), 0, "it does not come back");
+        assert_eq!(ms(&mut gauge, 55), 30);
+    }
+
+    #[test]
+    fn who_was_left_out_has_waited_since_he_is_seen() {
+        let reading = |waited_ns: &[(u32, u64)], is_cut| Reading {
+            waited_ns: waited_ns.iter().copied().collect(),
+            is_cut,
+            ..Reading::default()
+        };
+        let later = reading(&[(1, 30), (2, 500)], false);
+        let waited_ns = |earlier: &Reading| later.waited_since(earlier).as_nanos();
+        assert_eq!(waited_ns(&reading(&[(1, 10)], false)), 520);
+        assert_eq!(waited_ns(&reading(&[(1, 10)], true)), 20);
     }
 
     #[test]
@@ -171,15 +247,16 @@ mod tests {
         shell.args(["-c", script]).stdin(Stdio::piped());
         let mut child = shell.stdout(Stdio::null()).spawn().unwrap();
         let process = PathBuf::from(format!("/proc/{}", child.id()));
+        let begun = Instant::now();
         loop {
-            let mut reading = Reading::default();
-            reading.add(&process);
+            assert!(begun.elapsed() < PATIENCE);
+            let reading = Reading::of(&process);
             // The shell itself has hardly used any.
             if reading.processes == 2 && reading.ticks >= 10 {
                 assert_eq!(reading.waited_ns.len(), 2);
                 break;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         assert!(ticks(&process).unwrap() < 10, "it has waited for nobody");
         drop(child.stdin.take());

@@ -133,6 +133,8 @@ pub const TROUBLES_MAX: usize = 4;
 /// size as a head delivers in a turn, before it takes as many new tasks.
 /// (Every bound on payloads counts their bytes; a large one may own up to twice as many.)
 pub const SPARE_BYTES_MAX: usize = 8 << 20;
+/// The same in a thread of the pool: of the default size an input's and an output's.
+pub const SLOT_SPARE_BYTES_MAX: usize = 3 << 20;
 /// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 2 << 20;
 /// Pieces of memory written to one connection at once: a few large payloads, each with what is before
@@ -159,8 +161,10 @@ pub const USAGE_INTERVAL: Duration = Duration::from_secs(2);
 /// ... and before the last of them is answered, unless it has just done so: looking takes some 60 µs,
 /// and who holds one short attempt at a time would look after each.
 pub const USAGE_PAUSE: Duration = Duration::from_millis(20);
-/// Processes of a worker's programs that it looks at.
-pub const PROCESSES_MAX: usize = 256;
+/// A look takes at most this part of the time ...
+pub const USAGE_PART: u32 = 50;
+/// ... and at so many threads at most, those of programs included: some 10 µs each.
+pub const THREADS_MAX: usize = 512;
 /// Whether a worker is throttled is judged over spans of at least this, less than `USAGE_INTERVAL` so
 /// that each of its reports ends one ...
 pub const THROTTLE_SPAN: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use crate::buffer::Buffer;
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Check, Job, Lanes, Slot};
-use crate::limits::{CHUNK_TIME, PAYLOAD_BYTES_MAX};
+use crate::limits::{CHUNK_TIME, PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::Time;
@@ -219,6 +219,7 @@ impl State {
 impl Shared {
     /// The life of one thread.
     fn work(&self, thread: &Thread) {
+        Buffer::keep_at_most(SLOT_SPARE_BYTES_MAX);
         let (mut input, mut output) = (Payload::EMPTY, Vec::new());
         while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());

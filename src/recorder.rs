@@ -21,6 +21,8 @@ use crate::mailbox::Mailbox;
 use crate::role::Exit;
 use crate::time::Duration;
 
+const IN_USE: &str = "is in use by another head";
+
 pub use commit::{Recorded, Recorder, Storage};
 pub use reader::{End, ReadError, Reader};
 
@@ -136,7 +138,7 @@ impl JournalFile {
         }
         match self.file.try_lock() {
             Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err("is in use by another head".into()),
+            Err(TryLockError::WouldBlock) => Err(IN_USE.into()),
             Err(TryLockError::Error(error)) => Err(format!("cannot be locked: {error}")),
         }
     }
@@ -211,13 +213,25 @@ fn broken(path: &Path, error: &io::Error) -> Unusable {
 mod tests {
     use super::*;
     use std::fs;
+    use std::thread;
 
     fn header(description: &str) -> Header {
         Header::new("k", &[], description)
     }
 
+    /// Opens a journal of ours. Tests beside these start programs, and one that is just being started
+    /// still has all our files, and with them their locks.
+    fn open(path: &Path, header: &Header, resumes: bool) -> Result<JournalFile, Unusable> {
+        loop {
+            match JournalFile::open(path, header, resumes) {
+                Err(refused) if refused.reason.ends_with(IN_USE) => thread::yield_now(),
+                opened => return opened,
+            }
+        }
+    }
+
     fn refused(path: &Path, description: &str, resumes: bool) -> String {
-        let refused = JournalFile::open(path, &header(description), resumes).unwrap_err();
+        let refused = open(path, &header(description), resumes).unwrap_err();
         assert_eq!(refused.exit, Exit::Journal);
         let start = format!("journal {} ", path.display());
         refused.reason.strip_prefix(&start).unwrap().to_owned()
@@ -228,14 +242,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         for resumes in [false, true] {
-            drop(JournalFile::open(&path, &header("one"), resumes).unwrap());
+            drop(open(&path, &header("one"), resumes).unwrap());
             let mut bytes = header("one").encode();
             assert_eq!(fs::read(&path).unwrap(), bytes);
-            drop(JournalFile::open(&path, &header("one"), false).unwrap());
+            drop(open(&path, &header("one"), false).unwrap());
             bytes.push(0);
             fs::write(&path, &bytes).unwrap();
             assert!(refused(&path, "one", false).contains("add --resume to go on"));
-            drop(JournalFile::open(&path, &header("one"), true).unwrap());
+            drop(open(&path, &header("one"), true).unwrap());
             // Once more with one that is there and empty.
             fs::write(&path, "").unwrap();
         }
@@ -249,7 +263,7 @@ mod tests {
         for cut in 1..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             refused(&path, "one", false);
-            drop(JournalFile::open(&path, &header("one"), true).unwrap());
+            drop(open(&path, &header("one"), true).unwrap());
             assert_eq!(fs::read(&path).unwrap(), whole);
         }
     }
@@ -278,7 +292,7 @@ mod tests {
     fn another_job_is_told_in_words() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        drop(JournalFile::open(&path, &header("one"), false).unwrap());
+        drop(open(&path, &header("one"), false).unwrap());
         for other in ["two", "one and more", ""] {
             assert_eq!(
                 refused(&path, other, true),
@@ -310,10 +324,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let first = JournalFile::open(&path, &header("one"), false).unwrap();
-        let in_use = "is in use by another head";
-        assert_eq!(refused(&path, "one", true), in_use);
-        assert_eq!(refused(&path, "two", false), in_use);
+        for (description, resumes) in [("one", true), ("two", false)] {
+            let refused = JournalFile::open(&path, &header(description), resumes).unwrap_err();
+            assert_eq!(refused.exit, Exit::Journal);
+            assert!(refused.reason.ends_with(IN_USE), "{}", refused.reason);
+        }
         drop(first);
-        drop(JournalFile::open(&path, &header("one"), true).unwrap());
+        drop(open(&path, &header("one"), true).unwrap());
     }
 }

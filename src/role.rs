@@ -137,7 +137,8 @@ impl CloseReason {
                 FrameError::Version { .. }
                 | FrameError::Keyed
                 | FrameError::Unkeyed
-                | FrameError::WrongKey,
+                | FrameError::WrongKey
+                | FrameError::Forged,
             ) => self.to_string(),
             CloseReason::Protocol(_) => format!("{self}; install the same release on both"),
             _ if has_greeted => self.to_string(),

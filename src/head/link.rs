@@ -5,7 +5,7 @@
 //!
 //! Invariant: a link has a connection in `Greeting` and `Up` and in no other state.
 
-use log::{debug, warn};
+use log::{Level, debug, log, warn};
 
 use super::trust::{Outcomes, Trust};
 use crate::depth::Depth;
@@ -39,6 +39,7 @@ pub(super) struct Link {
     pub run_us: u64,
     /// What its process had of its machine meanwhile, once it has said so.
     pub usage: Option<Usage>,
+    has_been_throttled: bool,
     pub sent_bytes: u64,
     /// Output bytes.
     pub received_bytes: u64,
@@ -129,6 +130,7 @@ impl Link {
             breaches: 0,
             run_us: 0,
             usage: None,
+            has_been_throttled: false,
             sent_bytes: 0,
             received_bytes: 0,
             slot_us: 0,
@@ -221,14 +223,19 @@ impl Link {
         }
         let is_throttled = session.throttle.is_throttled();
         session.depth.set_throttled(is_throttled);
+        // The first time aloud, as it may come and go.
+        let level = match std::mem::replace(&mut self.has_been_throttled, true) {
+            false => Level::Warn,
+            true => Level::Info,
+        };
         let name = &self.name;
         match is_throttled {
-            true => warn!(
+            true => log!(
+                level,
                 "worker {name} is throttled: most of the time it waits for a processor, and it gets \
-                 less to do; are its CPU credits used up, is it limited, or is its machine busy \
-                 with something else?"
+                 less to do; is it limited, or is its machine busy with something else?"
             ),
-            false => warn!("worker {name} gets its processors again"),
+            false => log!(level, "worker {name} gets its processors again"),
         }
     }
 
@@ -242,10 +249,10 @@ impl Link {
     /// Tells the user that it could not run an attempt: the first time aloud.
     pub fn say_returned(&mut self, attempt: Attempt, reason: &str) {
         let level = match self.tally.returned {
-            0 => log::Level::Warn,
-            _ => log::Level::Debug,
+            0 => Level::Warn,
+            _ => Level::Debug,
         };
-        log::log!(
+        log!(
             level,
             "worker {} could not run task {}: {reason}",
             self.name,

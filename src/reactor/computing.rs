@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::Reactor;
 use crate::gauge::Gauge;
-use crate::limits::{USAGE_INTERVAL, USAGE_PAUSE};
+use crate::limits::{USAGE_INTERVAL, USAGE_PART, USAGE_PAUSE};
 use crate::pool::Pool;
 use crate::role::{Event, Role};
 use crate::time::{Duration, Time};
@@ -72,14 +72,16 @@ impl Reactor {
         let awaited = role.awaited();
         let wait = match self.reports.finished.len() < awaited {
             true => USAGE_INTERVAL,
-            false => USAGE_PAUSE,
+            false => self.measure_pause,
         };
         if awaited > 0
             && now >= self.measured_at + wait
             && let Some(gauge) = &mut self.gauge
         {
-            self.measured_at = now;
+            let begun = Instant::now();
             let usage = gauge.read();
+            self.measured_at = now;
+            self.measure_pause = USAGE_PAUSE.max(begun.elapsed() * USAGE_PART);
             role.handle(Event::Measured(usage), now, &mut self.outlet());
         }
     }

@@ -37,7 +37,7 @@ use crate::key::Keys;
 use crate::keyfile;
 use crate::limits::{
     DIAL_TIMEOUT, LINGER_TIMEOUT, OUTBOX_BYTES_LITTLE, READ_BUFFER_BYTES, STALL_TIMEOUT,
-    STOPPED_AFTER,
+    STOPPED_AFTER, USAGE_PAUSE,
 };
 use crate::mailbox::{Mailbox, Notice};
 use crate::output::Output;
@@ -82,6 +82,8 @@ pub struct Reactor {
     gauge: Option<Gauge>,
     /// When the role was last told of it.
     measured_at: Time,
+    /// And how soon it is told again at the earliest.
+    measure_pause: Duration,
     input: Option<Input>,
     output: Option<Output>,
     /// Written to the output before the run, and not yet acknowledged.
@@ -155,6 +157,7 @@ impl Reactor {
             pool: None,
             gauge: None,
             measured_at: Time::ZERO,
+            measure_pause: USAGE_PAUSE,
             input: None,
             output: None,
             ahead_bytes: 0,

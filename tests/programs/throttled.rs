@@ -185,6 +185,8 @@ fn an_idle_worker_costs_next_to_nothing() {
     let cpu = Duration::from_nanos(after.0 - before.0);
     let wakes = after.1 - before.1;
     println!("{seconds} s: {cpu:?}, {wakes} wake-ups");
-    assert!(cpu <= Duration::from_millis(50), "{cpu:?}");
+    // 50 ms in ten minutes, and a few to begin with.
+    let allowed = Duration::from_millis(5) + Duration::from_secs(seconds) / 12_000;
+    assert!(cpu <= allowed, "{cpu:?}");
     assert!(wakes * 2 <= seconds, "{wakes}");
 }

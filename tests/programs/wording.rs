@@ -106,7 +106,9 @@ fn differences(messages: &Messages, entries: &[String]) -> Vec<String> {
     let unexplained = unexplained.map(|(text, path)| format!("no entry: {text}  ({path})"));
     let unsaid = entries.iter().filter(|text| !messages.contains_key(*text));
     let unsaid = unsaid.map(|text| format!("no message: {text}"));
-    unexplained.chain(unsaid).collect()
+    let twice = (1..entries.len()).filter(|&i| entries[..i].contains(&entries[i]));
+    let twice = twice.map(|i| format!("twice: {}", entries[i]));
+    unexplained.chain(unsaid).chain(twice).collect()
 }
 
 /// The messages of a page: what is fenced, one a line, each block with its explanation below.
