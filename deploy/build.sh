@@ -31,6 +31,13 @@ for name in $(env | sed -n 's/^\(CARGO_\(BUILD\|ENCODED\|PROFILE\|TARGET\)_[A-Z0
 done
 RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$source=/teamster \
 --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$sysroot=/rust"
+case $target in
+x86_64-*)
+    # Rust's own linker packs the addresses to be adjusted at the start, and keeps functions that
+    # are the same once.
+    RUSTFLAGS="$RUSTFLAGS -C link-arg=-Wl,--pack-dyn-relocs=relr,--icf=all"
+    ;;
+esac
 export RUSTFLAGS CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
 # With a target named, the flags are for it alone and not for what runs during the build.
 cargo build --locked --release --bins --target "$target" --target-dir target/dist

@@ -5,8 +5,8 @@
 //! fresh from the system costs a page fault per 4 KiB, and those cost many times the copy. What it is
 //! not: an allocator; what another thread drops serves that thread's next need.
 //!
-//! Invariant: a thread keeps at most [`SPARE_BYTES_MAX`] of spares, or less if it has said so. Their old bytes are never read:
-//! whoever takes one keeps count of what it has filled.
+//! Invariant: a thread keeps at most [`SPARE_BYTES_MAX`] of spares, or less if it has said so. Their
+//! old bytes are never read: whoever takes one keeps count of what it has filled.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

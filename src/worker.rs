@@ -72,6 +72,8 @@ pub struct Worker {
     slots: u16,
     sessions: Conns<Session>,
     timers: Timers<Timer>,
+    /// As last measured.
+    usage: Usage,
     /// What is said of peers that have not greeted.
     strangers: RateLimiter,
     /// It is about to end, with this.
@@ -105,6 +107,7 @@ impl Worker {
             config,
             sessions: Conns::new(),
             timers: Timers::new(),
+            usage: Usage::default(),
             strangers: RateLimiter::new(STRANGER_LINES_MAX, STRANGER_LINES_INTERVAL),
             ending: None,
             is_out_of_time: false,
@@ -129,7 +132,7 @@ impl Worker {
             unsent_bytes: 0,
             unwanted: BTreeSet::new(),
             paused: false,
-            told: None,
+            told: Usage::default(),
         };
         self.sessions.insert(conn, session);
         self.timers.set(Timer::Session(conn), until);
@@ -213,6 +216,7 @@ impl Worker {
                 out.prepare(conn, opened.map_err(refused)?, timeout);
                 info!("head {} sends tasks for kernel {kernel}", session.peer);
                 session.phase = Phase::Working { payload_bytes_max };
+                session.told = self.usage;
                 Ok(())
             }
             (Phase::Working { .. }, Frame::Cancel { attempt, running }) => {
@@ -301,6 +305,7 @@ impl Worker {
 
     /// Tells the heads that wait for something.
     fn measured(&mut self, usage: Usage, out: &mut impl Sink) {
+        self.usage = usage;
         let sessions = self.sessions.iter_mut();
         for (conn, session) in sessions.filter(|(_, session)| session.tasks > 0) {
             session.tell_usage(conn, usage, out);

@@ -8,7 +8,10 @@
 //! Nothing a system is configured with gets its code into a static program.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+#[cfg(not(target_feature = "crt-static"))]
+use std::net::ToSocketAddrs;
+use std::net::{IpAddr, SocketAddr};
+#[cfg(any(test, target_feature = "crt-static"))]
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -72,25 +75,26 @@ impl Lookups {
     }
 }
 
-/// The addresses that a name, or an address, stands for on this system.
+/// The addresses that a name, or an address, stands for on this system. (A static build would carry
+/// the C library's look-up with it, a quarter of a megabyte, and could not use what it needs.)
 ///
 /// # Errors
 /// If it stands for none; some systems say so by giving none.
 pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if cfg!(target_feature = "crt-static")
-        && host.parse::<IpAddr>().is_err()
-        && let Some(addresses) = ask_getent(host, port)
-    {
-        return Ok(addresses);
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
     }
-    Ok((host, port).to_socket_addrs()?.collect())
+    #[cfg(target_feature = "crt-static")]
+    return ask_getent(host, port).ok_or_else(|| io::ErrorKind::NotFound.into());
+    #[cfg(not(target_feature = "crt-static"))]
+    return Ok((host, port).to_socket_addrs()?.collect());
 }
 
 /// What the system's own program for the purpose says; `None` where there is none.
 ///
 /// The C library loads whatever modules /etc/nsswitch.conf names. Within a static program, modules
-/// made for another release of it end that program with a signal. A system without `getent` is
-/// taken to be bare: it has no modules either, and /etc/hosts and DNS are built in.
+/// made for another release of it end that program with a signal.
+#[cfg(any(test, target_feature = "crt-static"))]
 fn ask_getent(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     let mut getent = Command::new("getent");
     getent.args(["ahosts", "--", host]).stdin(Stdio::null());
@@ -105,6 +109,7 @@ fn ask_getent(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
 }
 
 /// Of a line such as `10.0.0.11 STREAM worker-1`. There is one for each kind of socket.
+#[cfg(any(test, target_feature = "crt-static"))]
 fn stream_address(line: &str, port: u16) -> Option<SocketAddr> {
     let mut words = line.split_whitespace();
     let ip: IpAddr = words.next()?.parse().ok()?;

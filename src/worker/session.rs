@@ -30,8 +30,9 @@ pub(super) struct Session {
     pub unwanted: BTreeSet<Attempt>,
     /// The pool starts nothing of it: the head reads too little of what is there, or is lost.
     pub paused: bool,
-    /// What was used before its first attempts, once that is known, or by its latest `Usage`.
-    pub told: Option<Usage>,
+    /// What was used when that was last looked at before its job, or by its latest `Usage`. (To look
+    /// when it comes would leave runs that are over in no time without a figure.)
+    pub told: Usage,
 }
 
 pub(super) enum Phase {
@@ -103,18 +104,17 @@ impl Session {
         }
     }
 
-    /// Says what was used since it was last said, if that is anything. (Also if the head does not read:
-    /// it is little, and who reads nothing is closed for it.)
+    /// Says what was used since it was last said, if that is anything. (Also if the head does not
+    /// read: it is little, and who reads nothing is closed for it.)
     pub fn tell_usage(&mut self, conn: ConnId, usage: Usage, out: &mut impl Sink) {
-        let told = *self.told.get_or_insert(usage);
         // Differences of whole milliseconds, so that no fraction is lost.
         let since = |now: Duration, then: Duration| {
             u32::try_from(now.as_millis() - then.as_millis()).unwrap_or(u32::MAX)
         };
-        let cpu_ms = since(usage.cpu, told.cpu);
-        let waited_ms = since(usage.waited, told.waited);
+        let cpu_ms = since(usage.cpu, self.told.cpu);
+        let waited_ms = since(usage.waited, self.told.waited);
         if (cpu_ms, waited_ms) != (0, 0) {
-            self.told = Some(usage);
+            self.told = usage;
             self.send(conn, Frame::Usage { cpu_ms, waited_ms }, out);
         }
     }
