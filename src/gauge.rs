@@ -134,8 +134,8 @@ impl Reading {
         }
     }
 
-    /// How long threads have waited since an earlier reading. One that is new has waited since it began,
-    /// unless it may have been left out then. (Ids are used again, but not at once.)
+    /// How long threads have waited since an earlier reading. One that is new has waited since it
+    /// began, unless it may have been left out then. (Ids are used again, but not at once.)
     fn waited_since(&self, earlier: &Reading) -> Duration {
         let waited = self.waited_ns.iter().map(|(thread, &ns)| {
             let unseen = if earlier.is_cut { ns } else { 0 };
