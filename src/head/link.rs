@@ -39,7 +39,8 @@ pub(super) struct Link {
     pub run_us: u64,
     /// What its process had of its machine meanwhile, once it has said so.
     pub usage: Option<Usage>,
-    has_been_throttled: bool,
+    /// How often it was found to be throttled.
+    throttles: u32,
     pub sent_bytes: u64,
     /// Output bytes.
     pub received_bytes: u64,
@@ -130,7 +131,7 @@ impl Link {
             breaches: 0,
             run_us: 0,
             usage: None,
-            has_been_throttled: false,
+            throttles: 0,
             sent_bytes: 0,
             received_bytes: 0,
             slot_us: 0,
@@ -223,10 +224,11 @@ impl Link {
         }
         let is_throttled = session.throttle.is_throttled();
         session.depth.set_throttled(is_throttled);
-        // The first time aloud, as it may come and go.
-        let level = match std::mem::replace(&mut self.has_been_throttled, true) {
-            false => Level::Warn,
-            true => Level::Info,
+        self.throttles += u32::from(is_throttled);
+        // The first time aloud, and its end, as it may come and go.
+        let level = match self.throttles {
+            ..=1 => Level::Warn,
+            _ => Level::Info,
         };
         let name = &self.name;
         match is_throttled {
