@@ -200,7 +200,11 @@ mod tests {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| while !is_over.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             let target = before.cpu + Duration::from_millis(100);
             while before.cpu < target && begun.elapsed() < PATIENCE {
