@@ -12,6 +12,7 @@ mod job;
 mod ledger;
 mod lives;
 mod node;
+mod oracles;
 mod pipe;
 mod plan;
 mod pool;

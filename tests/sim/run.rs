@@ -1,13 +1,14 @@
 //! One run: a head, its workers, and the world between them.
 //!
 //! What it is: the loop that takes what happens next, tells the process it concerns, and has the ledger
-//! look at every step. What it is not: the faults (`faults.rs`) or the oracles (`ledger.rs`).
+//! look at every step. What it is not: the faults (`faults.rs`) or the oracles (`ledger.rs`,
+//! `oracles.rs`).
 //!
 //! Invariant: the run ends with the head's exit, within the bound its plan states.
 
 use teamster::frame::Side;
 use teamster::head::Head;
-use teamster::limits::{DOUBTS_MAX, LATE_AFTER_MIN, LOST_AFTER, OUTPUT_BYTES_MAX};
+use teamster::limits::OUTPUT_BYTES_MAX;
 use teamster::role::Exit;
 use teamster::time::{Duration, Time};
 use teamster::worker::{Worker, WorkerConfig};
@@ -17,7 +18,7 @@ use crate::job::Job;
 use crate::lives::new_head;
 use crate::node::Node;
 use crate::oracle;
-use crate::plan::{Plan, SLOW_NET_US_MAX};
+use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::rim::{Conn, News, Rim};
 use crate::trace::enter;
@@ -25,15 +26,12 @@ use crate::world::{What, World};
 
 /// More steps than any run needs: what goes on without end stops here.
 const STEPS_MAX: u64 = 2_000_000;
-/// The scheduler's whole table is walked every so many turns of the head.
-const CHECK_EVERY: u64 = 32;
-
 pub struct Run {
     pub world: World,
     pub head: Node<Head<Job>>,
     pub workers: Vec<Option<Host>>,
     lives: u32,
-    head_turns: u64,
+    pub head_turns: u64,
     steps: u64,
     /// Since when the head has had no worker to use.
     pub unusable_since: Option<Time>,
@@ -41,9 +39,9 @@ pub struct Run {
 
 /// A worker's process while it lives.
 pub struct Host {
-    node: Node<Worker>,
+    pub node: Node<Worker>,
     life: u32,
-    credit_tasks: u32,
+    pub credit_tasks: u32,
     /// It has been told to end.
     pub is_draining: bool,
 }
@@ -302,158 +300,6 @@ impl Run {
         self.check_head();
     }
 
-    fn check_head(&mut self) {
-        let head = &self.head.role;
-        for worker in 0..self.world.plan.workers as u32 {
-            let (is_lost, is_aside) = (head.is_lost(worker), head.is_aside(worker));
-            self.world.ledger.look_at(worker, is_lost, is_aside);
-        }
-        self.world.ledger.check_resent();
-        self.note_usable();
-        self.world.ledger.judge_records();
-        self.check_delivered();
-        let head = &self.head.role;
-        for worker in 0..self.world.plan.workers as u32 {
-            if let Some((credit, held)) = head.credit(worker) {
-                self.world.ledger.check_head(worker, credit, held);
-            }
-        }
-        self.check_idle_workers();
-        if self.head_turns.is_multiple_of(CHECK_EVERY) && self.head.rim.exit.is_none() {
-            enter("scheduler-check", self.world.now);
-            head.scheduler().check();
-        }
-    }
-
-    /// What the job got since the last look.
-    pub fn check_delivered(&mut self) {
-        let known = self.world.ledger.delivered_count() as usize;
-        for got in &self.head.role.workload().delivered[known..] {
-            self.world.ledger.delivered(got);
-        }
-    }
-
-    /// Since when the head has had no worker to use.
-    fn note_usable(&mut self) {
-        let head = &self.head.role;
-        let mut workers = 0..self.world.plan.workers as u32;
-        let has_usable = workers.any(|worker| {
-            let is_up = head.credit(worker).is_some() && !head.is_lost(worker);
-            head.is_usable(worker) || (is_up && head.scheduler().doubted(worker) >= DOUBTS_MAX)
-        });
-        match has_usable {
-            true => self.unusable_since = None,
-            false => _ = self.unusable_since.get_or_insert(self.world.now),
-        }
-    }
-
-    /// After a turn nothing is left that could have been done in it.
-    fn check_idle_workers(&self) {
-        let (head, rim) = (&self.head.role, &self.head.rim);
-        let scheduler = head.scheduler();
-        let counts = scheduler.counts();
-        if rim.exit.is_some() {
-            return;
-        }
-        let has_task = counts.ready > 0 || (head.workload().has_next() && scheduler.has_room());
-        for worker in 0..self.world.plan.workers as u32 {
-            oracle!(
-                "no-loss",
-                !head.is_lost(worker) || self.world.weather[worker as usize + 1].is_struck,
-                "worker {worker}, which no fault has touched, is taken for lost"
-            );
-            oracle!(
-                "throttled",
-                !head.is_throttled(worker)
-                    || self.world.weather[worker as usize + 1].slow > Time::ZERO,
-                "worker {worker}, which was never slow, is taken for throttled"
-            );
-            let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
-            oracle!(
-                "work-conserving",
-                !(has_task && is_idle),
-                "worker {worker} has nothing to do, and there is work: {counts:?}"
-            );
-        }
-        if !has_task && self.world.plan.duplicates {
-            self.check_tail();
-        }
-        let workers = 0..self.world.plan.workers as u32;
-        let at_living: u32 = workers
-            .filter(|&worker| !head.is_lost(worker))
-            .map(|worker| scheduler.held_tasks(worker))
-            .sum();
-        oracle!(
-            "lost-returns",
-            counts.in_flight <= at_living as usize,
-            "{} tasks in flight, workers that are not lost hold {at_living}",
-            counts.in_flight
-        );
-        oracle!(
-            "work-conserving",
-            counts.answered == 0
-                || counts.answered < counts.open()
-                || rim.unwritten >= OUTPUT_BYTES_MAX,
-            "{} outcomes wait for nothing",
-            counts.answered
-        );
-    }
-
-    /// While a worker is idle, what waits at another is asked back, and what is late is made twice.
-    fn check_tail(&self) {
-        let (head, now) = (&self.head.role, self.head.rim.clock(self.world.now));
-        let scheduler = head.scheduler();
-        let workers = 0..self.world.plan.workers as u32;
-        let is_idle = |worker: &u32| {
-            let has_nothing = scheduler.held_tasks(*worker) == 0;
-            has_nothing && head.is_usable(*worker) && !head.is_probed(*worker)
-        };
-        let Some(idle) = workers.clone().find(is_idle) else {
-            return;
-        };
-        let asked: u32 = workers
-            .clone()
-            .map(|worker| scheduler.recalled(worker))
-            .sum();
-        for worker in workers.filter(|worker| head.credit(*worker).is_some()) {
-            let surplus = self.world.ledger.surplus(worker);
-            oracle!(
-                "tail",
-                asked > 0 || surplus == 0 || head.is_lost(worker) || head.is_probed(worker),
-                "worker {idle} is idle, {worker} has {surplus} that wait, none is asked back"
-            );
-            let typical = scheduler
-                .typical_run()
-                .unwrap_or(Duration::from_secs(86_400));
-            let late_after = (typical * 3 / 2).max(LATE_AFTER_MIN);
-            let is_tail = asked == 0 && head.workload().is_at_end() && scheduler.has_room();
-            let is_late = |(.., since): (u64, usize, Time)| {
-                is_tail && worker != idle && now >= since + late_after
-            };
-            oracle!(
-                "tail",
-                !scheduler.longest_held(worker).is_some_and(is_late),
-                "worker {idle} is idle, and what {worker} has is late"
-            );
-        }
-    }
-
-    fn check_worker(&mut self, node: usize) {
-        let Some(host) = &mut self.workers[node - 1] else {
-            return;
-        };
-        let limit = host.credit_tasks;
-        let Node { role, rim } = &mut host.node;
-        for (conn, tasks, bytes) in role.held() {
-            if let Some(live) = rim.live(conn) {
-                let cable = live.cable;
-                self.world
-                    .ledger
-                    .check_worker(conn, cable, limit, tasks, bytes);
-            }
-        }
-    }
-
     fn kernel_returns(&mut self, node: usize, life: u32, thread: usize, serial: u64) {
         let Some(host) = &mut self.workers[node - 1] else {
             return;
@@ -538,70 +384,5 @@ impl Run {
         self.head.rim.news.push(News::Opened { cable, dial });
         self.wake(0);
         self.wake(node);
-    }
-
-    fn check_end(&mut self) {
-        enter("simulator", self.world.now);
-        let exit = self.head.rim.exit.expect("the run is over");
-        let finished = self.head.role.workload().finished;
-        self.world.ledger.check_end(exit, finished);
-        if exit == Exit::NoWorker {
-            self.check_give_up();
-        }
-        let mut counted = 0;
-        for (index, (_, tally)) in self.head.role.tallies().enumerate() {
-            counted += tally.done + tally.failed;
-            oracle!(
-                "no-loss",
-                self.world.weather[index + 1].is_struck || tally.lost == 0,
-                "worker {index}, which no fault has touched: {tally:?}"
-            );
-        }
-        let expected = self.world.ledger.counted();
-        // What came in the turn in which it was cut short is not recorded any more.
-        let is_early = matches!(exit, Exit::Interrupted | Exit::NoWorker);
-        let is_cut = self.world.plan.is_journalled && is_early;
-        // A failure that is tried again is the worker's, too.
-        let has_retries = self.world.plan.retries > 0;
-        oracle!(
-            "tallies",
-            counted == expected || ((is_cut || has_retries) && counted > expected),
-            "the workers' tallies have {counted} outcomes, {expected} counted"
-        );
-        self.check_idle();
-    }
-
-    /// The head gave up neither early nor late.
-    fn check_give_up(&self) {
-        let plan = &self.world.plan;
-        let now = self.world.now;
-        let waited = now.since(self.unusable_since.unwrap_or(now));
-        oracle!(
-            "give-up",
-            waited >= plan.give_up,
-            "no usable worker for {waited:?}, it may be {:?}",
-            plan.give_up
-        );
-        if let Some(gone) = plan.gone {
-            // A death may be heard of by silence alone, after what was still on its way.
-            let delay = Duration::from_micros(2 * SLOW_NET_US_MAX) + LOST_AFTER;
-            let until = gone.max(plan.calm) + plan.give_up + delay + Duration::from_secs(1);
-            oracle!("give-up", now <= until, "workers are gone since {gone}");
-        }
-    }
-
-    /// An idle process sleeps until a deadline that has a reason: few turns do nothing.
-    fn check_idle(&self) {
-        let seconds = self.world.now.as_micros() / 1_000_000;
-        let limit = 100 + 2 * seconds * (1 + self.world.plan.workers as u64);
-        let workers = self.workers.iter().flatten().map(|host| &host.rim);
-        for rim in workers.chain([&self.head.rim]) {
-            let (idle, node) = (rim.idle_turns, rim.node);
-            oracle!(
-                "no-storm",
-                idle <= limit,
-                "node {node}: {idle} idle turns in {seconds} s"
-            );
-        }
     }
 }
