@@ -164,7 +164,7 @@ pub const USAGE_PAUSE: Duration = Duration::from_millis(20);
 /// A look takes at most this part of the time ...
 pub const USAGE_PART: u32 = 50;
 /// ... and at so many threads at most, those of programs included: some 10 µs each.
-pub const THREADS_MAX: usize = 512;
+pub const GAUGED_THREADS_MAX: usize = 512;
 /// Whether a worker is throttled is judged over spans of at least this, less than `USAGE_INTERVAL` so
 /// that each of its reports ends one ...
 pub const THROTTLE_SPAN: Duration = Duration::from_secs(1);
