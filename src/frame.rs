@@ -192,11 +192,12 @@ pub enum Frame<'a> {
         slots: u16,
     },
     /// What the worker's process has had of its machine since the last `Usage` of this session, or
-    /// since its `Job`. Tasks of other heads are in it.
+    /// since it was last looked at before its `Job`. Tasks of other heads are in it.
     Usage {
         /// How long its threads, and programs it has started, ran on a processor, summed.
         cpu_ms: u32,
-        /// How long they could have run and got no processor, summed.
+        /// How long they could have run and got no processor, summed; but see
+        /// [`Usage::waited`](crate::role::Usage::waited).
         waited_ms: u32,
     },
 }

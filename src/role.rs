@@ -88,7 +88,8 @@ impl Completion {
 pub struct Usage {
     /// How long its threads ran on a processor, summed.
     pub cpu: Duration,
-    /// How long they could have run and got no processor, summed.
+    /// How long they could have run and got no processor, summed; but for the time in which the
+    /// process had the use of half its machine or more, and waited for itself.
     pub waited: Duration,
 }
 

@@ -213,7 +213,7 @@ impl Link {
         self.slots_since = now;
     }
 
-    /// It says what its process had of its machine since it last did, or since the job was named.
+    /// It says what its process had of its machine since it last did.
     pub fn used(&mut self, cpu_ms: u32, waited_ms: u32, now: Time) {
         let usage = self.usage.get_or_insert_default();
         usage.cpu += Duration::from_millis(cpu_ms.into());

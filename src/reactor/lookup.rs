@@ -76,7 +76,7 @@ impl Lookups {
 }
 
 /// The addresses that a name, or an address, stands for on this system. (A static build would carry
-/// the C library's look-up with it, a quarter of a megabyte, and could not use what it needs.)
+/// the C library's look-up with it, 128 KB, and could not use the modules that it needs.)
 ///
 /// # Errors
 /// If it stands for none; some systems say so by giving none.

@@ -4,8 +4,8 @@
 //! standard error and the exit code are in `tests/golden`. What it is not: what is said of set-ups
 //! that work, or the roles' choice of words one event at a time.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test programs golden::` writes the files anew. Then read them: does each say who,
-//! what, and what to do next?
+//! `UPDATE_GOLDEN=1 cargo test --test programs golden::` writes the files anew. Then read them: does
+//! each say who, what, and what to do next?
 //!
 //! Invariant: addresses, measured times and sizes are replaced, the words are not.
 
