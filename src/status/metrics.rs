@@ -156,7 +156,7 @@ fn workers(workers: &[Worker<'_>], text: &mut Text) {
         help,
         |worker| worker.usage.map(|usage| Seconds(usage.cpu)),
     );
-    let help = "Time its threads could have run but did not, while they had under half its processors.";
+    let help = "Time its threads had to wait for a processor, while they had under half of them.";
     text.known(
         workers,
         "worker_waited_seconds_total",
