@@ -16,7 +16,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::kernel::Kernel;
-use crate::limits::{CHUNK_TIME, FINISHED_BYTES_MAX, STOPPED_AFTER};
+use crate::limits::{
+    CHUNK_FEW, CHUNK_FEW_TIME, CHUNK_TIME, FINISHED_BYTES_MAX, HOLD_TIME, STOPPED_AFTER,
+};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::{Duration, Time};
@@ -38,8 +40,10 @@ pub struct Lanes {
     lanes: Vec<Lane>,
     /// Whose turn it is.
     turn: usize,
-    /// When an attempt could be overdue at the earliest. None while none has a timeout.
+    /// When an attempt could be overdue, or a slot hold back what it has finished, at the earliest.
     next_check: Option<Time>,
+    /// A slot took several attempts since the last check.
+    has_chunks: bool,
 }
 
 struct Lane {
@@ -61,13 +65,19 @@ impl Lane {
 
     /// How many attempts a thread takes: its share of what waits, and no more than run in
     /// `CHUNK_TIME`. One lock per attempt would cost a third of the throughput; a longer chunk
-    /// would hold finished results back.
+    /// would hold finished results back. But for a few, of which one stays: a thread that comes back
+    /// with their results finds work while more is on its way.
     fn chunk(&self, threads: usize) -> usize {
         let share = self.queue.len().div_ceil(threads);
-        let in_time = CHUNK_TIME.as_nanos() as u64 / self.run_ns_mean.max(1);
-        share
-            .min(usize::try_from(in_time).unwrap_or(usize::MAX))
-            .max(1)
+        let few = self.run_in(CHUNK_FEW_TIME).min(CHUNK_FEW);
+        let few = few.min(share.saturating_sub(1));
+        share.min(self.run_in(CHUNK_TIME).max(few)).max(1)
+    }
+
+    /// How many attempts run in that time.
+    fn run_in(&self, time: Duration) -> usize {
+        let count = time.as_nanos() as u64 / self.run_ns_mean.max(1);
+        usize::try_from(count).unwrap_or(usize::MAX)
     }
 }
 
@@ -82,7 +92,8 @@ impl Lanes {
             queue: VecDeque::new(),
             paused: false,
             finished_bytes: 0,
-            run_ns_mean: CHUNK_TIME.as_nanos() as u64,
+            // Nothing is known: one at first.
+            run_ns_mean: CHUNK_FEW_TIME.as_nanos() as u64,
         });
     }
 
@@ -136,6 +147,7 @@ impl Lanes {
         self.turn = index + 1;
         let lane = &mut self.lanes[index];
         let chunk = lane.chunk(threads);
+        self.has_chunks |= chunk > 1;
         slot.load(lane.conn, lane.timeout, &mut lane.queue, chunk);
         Some(Arc::clone(&lane.kernel))
     }
@@ -177,8 +189,19 @@ impl Lanes {
         }
     }
 
+    /// Has the slots checked soon if one of `threads` has taken several attempts, or one of the idle
+    /// is about to: the later could be far longer than the earlier, whose outcomes would wait for it.
+    /// (One that is busy is heard of when it comes back for more.)
+    pub fn watch(&mut self, threads: usize, idle: usize, now: Time) {
+        let takes_several = |lane: &Lane| lane.is_runnable() && lane.chunk(threads) > 1;
+        if self.has_chunks || (idle > 0 && self.lanes.iter().any(takes_several)) {
+            self.check_at(Some(now + HOLD_TIME));
+        }
+    }
+
     /// When the slots must be checked. It is no tick: what begins after a check cannot be overdue
-    /// before its timeout has passed since then, and without timeouts there are no checks.
+    /// before its timeout has passed since then, and without timeouts nothing is checked but what
+    /// was taken together.
     pub fn next_check(&self) -> Option<Time> {
         self.next_check
     }
@@ -188,12 +211,13 @@ impl Lanes {
         let due = self.next_check.filter(|&at| at <= now)?;
         let lanes = self.lanes.iter().filter(|lane| !lane.queue.is_empty());
         let timeout = lanes.filter_map(|lane| lane.timeout).min();
+        self.has_chunks = false;
         self.next_check = timeout.map(|timeout| now + timeout);
         Some(now.since(due))
     }
 
     /// Holds what a slot runs against the time, in a check that comes so `late`. A slot that hangs
-    /// is emptied.
+    /// is emptied, and so is one that has finished something.
     pub fn check(
         &mut self,
         slot: &mut Slot,
@@ -206,7 +230,7 @@ impl Lanes {
             slot.extend(late);
         }
         let check = slot.check(now);
-        if let Check::Hung(_) = check {
+        if matches!(check, Check::Hung(_)) || !slot.done.is_empty() {
             self.collect(slot, finished);
         }
         self.check_at(slot.next_check(now));
@@ -323,6 +347,58 @@ mod tests {
         assert_eq!(tasks, Vec::from_iter(41..88), "a third of 139");
         (0..40).for_each(|_| run_one(&mut lanes, CHUNK_TIME / 10, 0));
         assert_eq!(take(&mut lanes, 1).unwrap().1.len(), 10);
+    }
+
+    #[test]
+    fn of_attempts_of_a_millisecond_a_few_are_taken_together_but_one_stays() {
+        for (run, expected) in [
+            (CHUNK_TIME, [4, 4, 3, 1]),
+            (CHUNK_FEW_TIME / 2, [2, 2, 2, 1]),
+            (CHUNK_FEW_TIME, [1, 1, 1, 1]),
+        ] {
+            for (waiting, chunk) in [9, 6, 4, 2].into_iter().zip(expected) {
+                let mut lanes = lanes(&[40 + waiting]);
+                (0..40).for_each(|_| run_one(&mut lanes, run, 0));
+                assert_eq!(
+                    take(&mut lanes, 1).unwrap().1.len(),
+                    chunk,
+                    "{run:?} {waiting}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_finished_does_not_wait_for_what_takes_long() {
+        let mut lanes = lanes(&[43]);
+        lanes.watch(1, 1, Time::ZERO);
+        assert_eq!(lanes.next_check(), None, "the first is taken alone");
+        (0..40).for_each(|_| run_one(&mut lanes, Duration::ZERO, 0));
+        lanes.watch(1, 1, Time::ZERO);
+        let due = Time::ZERO + HOLD_TIME;
+        assert_eq!(
+            lanes.next_check(),
+            Some(due),
+            "the next may be taken with others"
+        );
+        let mut slot = Slot::default();
+        lanes.take(1, &mut slot).unwrap();
+        begin(&mut slot).unwrap();
+        slot.end(Status::Done, |_| {}, Time::ZERO);
+        begin(&mut slot).unwrap();
+        let late = lanes.begin_check(due).unwrap();
+        let mut finished = Vec::new();
+        lanes.check(&mut slot, late, due, &mut finished);
+        assert_eq!(finished.len(), 1);
+        assert_eq!(
+            take(&mut lanes, 1),
+            Some((0, vec![42])),
+            "nor does what waits"
+        );
+        // Nothing is held any more, however long the second runs.
+        lanes.begin_check(due + HOLD_TIME);
+        lanes.watch(1, 0, due + HOLD_TIME);
+        assert_eq!(lanes.next_check(), None);
     }
 
     #[test]

@@ -65,8 +65,16 @@ pub const FINISHED_BYTES_MAX: usize = 1 << 20;
 /// A kernel whose time is over must return within this once it is asked to stop; otherwise its
 /// thread is written off.
 pub const STOP_GRACE: Duration = Duration::from_secs(1);
-/// A pool thread takes no more attempts at once than run in this time.
+/// A pool thread takes no more attempts at once than run in this time ...
 pub const CHUNK_TIME: Duration = Duration::from_millis(1);
+/// ... or so few that run in this. A program takes about a millisecond: to hand in each alone is to
+/// wake everybody between it and the output for each, a sixth of the programs per second.
+pub const CHUNK_FEW: usize = 4;
+/// See [`CHUNK_FEW`].
+pub const CHUNK_FEW_TIME: Duration = Duration::from_millis(4);
+/// A pool thread whose attempt takes longer than expected holds back what it finished before for no
+/// longer than this.
+pub const HOLD_TIME: Duration = Duration::from_millis(10);
 /// Connections a worker serves at once: those that have greeted.
 pub const CONNECTIONS_MAX: usize = 64;
 

@@ -21,7 +21,7 @@ use crate::buffer::Buffer;
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Check, Job, Lanes, Slot};
-use crate::limits::{CHUNK_TIME, PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
+use crate::limits::{CHUNK_FEW_TIME, PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::Time;
@@ -149,7 +149,7 @@ impl Pool {
                 Command::Revoke(conn) => shared.revoke(conn, &mut state),
             }
         }
-        self.next_check = state.lanes.next_check();
+        self.next_check = state.next_check(now);
         let is_news = was_empty && !state.reports.is_empty();
         shared.unlock(state, is_news);
     }
@@ -164,9 +164,10 @@ impl Pool {
     /// `reports`, which must be empty.
     pub fn take(&mut self, reports: &mut Reports, now: Instant) {
         debug_assert!(reports.is_empty());
+        let now = self.shared.time(now);
         let mut state = self.shared.lock();
-        self.shared.check(self.shared.time(now), &mut state);
-        self.next_check = state.lanes.next_check();
+        self.shared.check(now, &mut state);
+        self.next_check = state.next_check(now);
         if !state.reports.is_empty() {
             std::mem::swap(&mut state.reports, reports);
             state.lanes.taken();
@@ -210,6 +211,12 @@ impl State {
         was_empty && !self.reports.is_empty()
     }
 
+    /// When the slots must be checked next, as far as can be told now.
+    fn next_check(&mut self, now: Time) -> Option<Time> {
+        self.lanes.watch(self.usable, self.idle, now);
+        self.lanes.next_check()
+    }
+
     fn change_usable(&mut self, usable: usize, hung: Option<Attempt>) {
         self.usable = usable;
         self.reports.slots.push((usable as u16, hung));
@@ -223,7 +230,7 @@ impl Shared {
         let (mut input, mut output) = (Payload::EMPTY, Vec::new());
         while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());
-            let chunk_end = begun + CHUNK_TIME;
+            let chunk_end = begun + CHUNK_FEW_TIME;
             let mut next = thread.slot().begin(begun, &mut input);
             while next.is_some() {
                 output.clear();
@@ -241,8 +248,9 @@ impl Shared {
                 let mut slot = thread.slot();
                 slot.end(status, fill, now);
                 thread.stop.set(false);
-                // The rest of a chunk that takes longer than expected is for whoever comes next.
-                next = match now < chunk_end {
+                // The rest of a chunk that takes longer than expected, or brings much, is for whoever
+                // comes next.
+                next = match now < chunk_end && !slot.is_full() {
                     true => slot.begin(now, &mut input),
                     false => None,
                 };

@@ -13,7 +13,7 @@ use std::iter;
 
 use super::Job;
 use crate::frame::Status;
-use crate::limits::STOP_GRACE;
+use crate::limits::{FINISHED_BYTES_MAX, STOP_GRACE};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::{Duration, Time};
@@ -142,6 +142,12 @@ impl Slot {
             Some(reason) => done.output.set(reason.as_bytes()),
         }
         self.output_bytes += done.output.len();
+    }
+
+    /// Whether what it has finished is to be taken before it begins another.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.output_bytes >= FINISHED_BYTES_MAX
     }
 
     /// What is said of an attempt that was stopped, whatever its kernel says.

@@ -179,6 +179,24 @@ fn a_long_attempt_keeps_no_others_from_an_idle_thread() {
     assert_eq!(bench.next().0, 1);
 }
 
+#[test]
+fn a_long_attempt_does_not_hold_back_what_was_finished_before_it() {
+    let (mut bench, told, go) = held(1, false, None);
+    // Until a thread takes many at once.
+    for _ in 0..20 {
+        bench.submit((0..100).map(|_| 0));
+        bench.finish(100);
+    }
+    told.try_iter().count();
+    bench.submit((0..50).map(|_| 0).chain([1]).chain((0..50).map(|_| 0)));
+    assert!(bench.finish(50).iter().all(|done| done.attempt.task == 0));
+    while bench.pool.next_check().is_some() {
+        assert!(bench.turn().is_empty(), "and nothing is looked at again");
+    }
+    go.send(()).unwrap();
+    assert_eq!(bench.finish(51)[50].attempt.task, 1);
+}
+
 /// Outputs of one byte in no time, or of 1 MiB in a millisecond.
 struct Uneven(Arc<AtomicUsize>);
 
@@ -186,7 +204,7 @@ impl Kernel for Uneven {
     fn run(&self, _: &[u8], _: &Stop, output: &mut Vec<u8>) -> Result<(), KernelError> {
         let mut output_bytes = 1;
         if self.0.fetch_add(1, Ordering::Relaxed) >= UNEVEN_SMALL {
-            thread::sleep(CHUNK_TIME);
+            thread::sleep(Duration::from_millis(1));
             output_bytes = FINISHED_BYTES_MAX;
         }
         output.resize(output_bytes, 0);

@@ -206,13 +206,15 @@ impl Runner {
         stop: &Stop,
     ) -> Result<ExitStatus, KernelError> {
         let (mut pauses, mut looked_at) = (pauses(), Instant::now());
+        // One that was just started has nothing to say yet.
+        let mut is_heard = false;
         loop {
             go_on(stop)?;
-            let is_heard = self.hear(process, job)?;
+            let is_silent = !is_heard && self.wait(pauses.next())?;
+            is_heard = self.hear(process, job)?;
             if process.is_closed() {
                 break;
             }
-            let is_silent = !is_heard && self.wait(pauses.next())?;
             // What it has left behind may write for ever.
             if !is_silent && looked_at.elapsed() < LOOK_MAX {
                 continue;

@@ -12,7 +12,6 @@ use teamster::limits::PROGRESS_TIMEOUT;
 use teamster::role::{CloseReason, ConnId, Event, Role};
 
 use crate::oracle;
-use crate::pool::Pool;
 use crate::rim::{Deck, News, Rim, label};
 use crate::trace::enter;
 use crate::world::{World, end_of};
@@ -51,7 +50,8 @@ impl<R: Role> Node<R> {
         if let Some(at) = self.rim.measure_at(self.role.awaited(), 0) {
             self.rim.wake(at, world);
         }
-        if let Some(at) = self.rim.pool.as_ref().and_then(Pool::next_check) {
+        let pool = self.rim.pool.as_mut();
+        if let Some(at) = pool.and_then(|pool| pool.next_check(world.now)) {
             self.rim.wake(at, world);
         }
     }

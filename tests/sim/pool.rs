@@ -12,7 +12,7 @@ use std::sync::Arc;
 use teamster::frame::{Status, cut};
 use teamster::kernel::{Kernel, Stop};
 use teamster::lanes::{Check, Job, Lanes, Slot};
-use teamster::limits::{CHUNK_TIME, STOP_GRACE};
+use teamster::limits::{CHUNK_FEW_TIME, STOP_GRACE};
 use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, Completion, ConnId, Usage};
 use teamster::time::{Duration, Time};
@@ -321,8 +321,9 @@ impl Pool {
         let thread = &mut self.threads[index];
         let fill = |output: &mut Payload| output.set(&run.output);
         thread.slot.end(run.status, fill, world.now);
-        let is_long = world.now.since(thread.since) >= CHUNK_TIME;
-        if !is_long && self.begin(index, world) {
+        let is_long = world.now.since(thread.since) >= CHUNK_FEW_TIME;
+        let is_full = thread.slot.is_full();
+        if !is_long && !is_full && self.begin(index, world) {
             return false;
         }
         let slot = &mut self.threads[index].slot;
@@ -335,7 +336,8 @@ impl Pool {
     }
 
     /// When it must be asked again.
-    pub fn next_check(&self) -> Option<Time> {
+    pub fn next_check(&mut self, now: Time) -> Option<Time> {
+        self.lanes.watch(self.usable, 0, now);
         self.lanes.next_check()
     }
 
