@@ -21,7 +21,7 @@ use crate::buffer::Buffer;
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Check, Job, Lanes, Slot};
-use crate::limits::{CHUNK_FEW_TIME, PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
+use crate::limits::{PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::Time;
@@ -230,8 +230,10 @@ impl Shared {
         let (mut input, mut output) = (Payload::EMPTY, Vec::new());
         while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());
-            let chunk_end = begun + CHUNK_FEW_TIME;
-            let mut next = thread.slot().begin(begun, &mut input);
+            let mut slot = thread.slot();
+            let chunk_end = begun + slot.chunk_time();
+            let mut next = slot.begin(begun, &mut input);
+            drop(slot);
             while next.is_some() {
                 output.clear();
                 let status = run(&*kernel, &input, &thread.stop, &mut output);

@@ -13,7 +13,7 @@ use std::iter;
 
 use super::Job;
 use crate::frame::Status;
-use crate::limits::{FINISHED_BYTES_MAX, STOP_GRACE};
+use crate::limits::{CHUNK_FEW, CHUNK_FEW_TIME, CHUNK_TIME, FINISHED_BYTES_MAX, STOP_GRACE};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::{Duration, Time};
@@ -92,6 +92,14 @@ impl Slot {
     /// Whose attempts it has, or had last.
     pub fn conn(&self) -> Option<ConnId> {
         self.conn
+    }
+
+    /// In which time it is to be through with what it has just taken.
+    pub fn chunk_time(&self) -> Duration {
+        match self.waiting.len() {
+            ..=CHUNK_FEW => CHUNK_FEW_TIME,
+            _ => CHUNK_TIME,
+        }
     }
 
     /// Begins the next attempt, whose input takes the place of `input`.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use teamster::frame::{Status, cut};
 use teamster::kernel::{Kernel, Stop};
 use teamster::lanes::{Check, Job, Lanes, Slot};
-use teamster::limits::{CHUNK_FEW_TIME, STOP_GRACE};
+use teamster::limits::STOP_GRACE;
 use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, Completion, ConnId, Usage};
 use teamster::time::{Duration, Time};
@@ -47,8 +47,8 @@ pub struct Pool {
 struct Thread {
     slot: Slot,
     kernel: Option<Arc<dyn Kernel>>,
-    /// When it took its chunk.
-    since: Time,
+    /// When it is to be through with its chunk.
+    chunk_end: Time,
     /// Until when its kernel's time is in `usage`.
     counted: Time,
     run: Option<Computation>,
@@ -198,7 +198,7 @@ impl Pool {
             };
             let thread = &mut self.threads[index];
             thread.kernel = Some(kernel);
-            thread.since = world.now;
+            thread.chunk_end = world.now + thread.slot.chunk_time();
             let has_begun = self.begin(index, world);
             assert!(has_begun, "a runnable lane has attempts");
         }
@@ -321,7 +321,7 @@ impl Pool {
         let thread = &mut self.threads[index];
         let fill = |output: &mut Payload| output.set(&run.output);
         thread.slot.end(run.status, fill, world.now);
-        let is_long = world.now.since(thread.since) >= CHUNK_FEW_TIME;
+        let is_long = world.now >= thread.chunk_end;
         let is_full = thread.slot.is_full();
         if !is_long && !is_full && self.begin(index, world) {
             return false;
