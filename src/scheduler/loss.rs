@@ -6,7 +6,7 @@
 //! Invariant: no attempt of a worker whose session is over is counted anywhere.
 
 use super::Scheduler;
-use super::entry::Times;
+use super::entry::{State, Times};
 use crate::frame::Status;
 use crate::payload::Bytes;
 
@@ -70,6 +70,12 @@ impl Scheduler {
                 continue;
             };
             entry.blame.forgive(worker);
+            // Where it is now it need not be watched any more, and may be handed back.
+            if let State::InFlight { worker: holder, .. } = entry.state
+                && !entry.blame.is_any()
+            {
+                self.seats[holder as usize].stop_care(entry);
+            }
             self.queue_anew(task);
         }
     }

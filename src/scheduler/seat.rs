@@ -114,6 +114,14 @@ impl Seat {
         };
     }
 
+    /// An attempt that it holds is one like others from now on.
+    pub fn stop_care(&mut self, entry: &mut Entry) {
+        if std::mem::take(&mut entry.is_careful) {
+            self.careful_tasks -= 1;
+            self.is_taken_whole = false;
+        }
+    }
+
     #[inline(always)]
     fn stand_down(&mut self, entry: &Entry) {
         if entry.is_careful {

@@ -458,6 +458,21 @@ fn what_is_forgiven_is_the_loss_of_that_worker_and_no_other() {
 }
 
 #[test]
+fn what_is_forgiven_may_be_handed_back() {
+    let mut scheduler = Scheduler::new(3, true, 3);
+    scheduler.add(&[0]);
+    assign(&mut scheduler, 0);
+    scheduler.take_back(0, &lost("silent"));
+    assign(&mut scheduler, 1);
+    assert_eq!(scheduler.recallable(1, 0), None, "it is to be watched");
+    scheduler.forgive(0);
+    scheduler.check();
+    assert_eq!(scheduler.recallable(1, 0), Some((0, 1)));
+    assert!(scheduler.longest_held(1).is_some());
+    assert_eq!(scheduler.depth(1, SLOTS, 9), 9);
+}
+
+#[test]
 fn a_task_that_was_put_back_goes_elsewhere() {
     let mut scheduler = scheduler(2, true, 2);
     let first = assign(&mut scheduler, 0);

@@ -31,7 +31,7 @@ pub const RESTART_US_MAX: u64 = 2_000_000;
 
 /// Kinds that seldom meet an attempt in flight, or few runs have, strike the more often: once more for
 /// each time that they stand here.
-const RARE: [Kind; 13] = [
+const RARE: [Kind; 16] = [
     Kind::Mute,
     Kind::MuteHead,
     Kind::HalfOpen,
@@ -41,6 +41,9 @@ const RARE: [Kind; 13] = [
     Kind::NoGreeting,
     Kind::NoGreeting,
     Kind::NoGreeting,
+    Kind::NoGreeting,
+    Kind::NoGreeting,
+    Kind::Refused,
     Kind::Refused,
     Kind::Refused,
     Kind::Stall,
