@@ -158,8 +158,11 @@ pub const ACCEPTS_PER_TURN: usize = 16;
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Opening and greeting must be complete within this.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Silence after which a peer is asked for a sign of life.
+/// Silence after which a worker is asked for a sign of life ...
 pub const PING_AFTER: Duration = Duration::from_secs(3);
+/// ... and after which a worker asks its head: later, so that of two that wait only one is woken by
+/// its own clock, and an idle worker once in `PING_AFTER`.
+pub const PING_HEAD_AFTER: Duration = Duration::from_millis(3_500);
 /// Silence after which a worker is lost: its tasks go elsewhere, its connection stays.
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Silence after which the connection is closed as well.

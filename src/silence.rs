@@ -5,12 +5,14 @@
 //!
 //! Invariant: each threshold is reported once per silence, in order.
 
-use crate::limits::{CLOSE_AFTER, LOST_AFTER, PING_AFTER};
+use crate::limits::{CLOSE_AFTER, LOST_AFTER};
 use crate::time::{Duration, Time};
 
 /// The silence of one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Silence {
+    /// When to ask.
+    ask_after: Duration,
     heard: Time,
     stage: Stage,
 }
@@ -35,9 +37,10 @@ pub enum Passed {
 }
 
 impl Silence {
-    /// Heard just now.
-    pub fn new(now: Time) -> Silence {
+    /// Heard just now; to be asked after so long.
+    pub fn new(ask_after: Duration, now: Time) -> Silence {
         Silence {
+            ask_after,
             heard: now,
             stage: Stage::Fresh,
         }
@@ -46,7 +49,7 @@ impl Silence {
     /// Any byte arrived. Returns whether the peer had been lost.
     pub fn heard(&mut self, now: Time) -> bool {
         let was_lost = self.is_lost();
-        *self = Silence::new(now);
+        *self = Silence::new(self.ask_after, now);
         was_lost
     }
 
@@ -82,7 +85,7 @@ impl Silence {
 
     fn threshold(&self) -> Duration {
         match self.stage {
-            Stage::Fresh => PING_AFTER,
+            Stage::Fresh => self.ask_after,
             Stage::Asked => LOST_AFTER,
             Stage::Lost => CLOSE_AFTER,
             Stage::Gone => Duration::MAX,
@@ -93,11 +96,12 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::PING_AFTER;
 
     #[test]
     fn thresholds_come_once_and_in_order() {
         let start = Time::from_micros(5);
-        let mut silence = Silence::new(start);
+        let mut silence = Silence::new(PING_AFTER, start);
         assert_eq!(silence.check(start + Duration::from_millis(2999)), None);
         assert_eq!(silence.check(start + PING_AFTER), Some(Passed::Ask));
         assert_eq!(silence.check(start + PING_AFTER), None);

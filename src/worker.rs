@@ -21,7 +21,7 @@ use crate::kernel::Kernels;
 use crate::limiter::RateLimiter;
 use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
-    OUTBOX_BYTES_HIGH, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
+    OUTBOX_BYTES_HIGH, PING_HEAD_AFTER, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
@@ -126,7 +126,7 @@ impl Worker {
         let session = Session {
             peer: peer.to_owned(),
             phase: Phase::Greeting { until },
-            silence: Silence::new(now),
+            silence: Silence::new(PING_HEAD_AFTER, now),
             tasks: 0,
             bytes: 0,
             unsent_bytes: 0,
@@ -161,7 +161,7 @@ impl Worker {
         session.phase = Phase::Welcomed {
             payload_bytes_max: ours.min(payload_max as usize),
         };
-        session.silence = Silence::new(now);
+        session.silence = Silence::new(PING_HEAD_AFTER, now);
         self.timers.set(Timer::Session(conn), session.deadline());
         let welcome = Frame::Welcome {
             slots: self.slots,
@@ -228,6 +228,8 @@ impl Worker {
                 Ok(())
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Ping) => {
+                // Else it would wake once more, to find that there was no silence.
+                self.timers.set(Timer::Session(conn), session.deadline());
                 if self.pongs_due.last() != Some(&conn) {
                     self.pongs_due.push(conn);
                 }

@@ -10,7 +10,7 @@ use log::{Level, debug, log, warn};
 use super::trust::{Outcomes, Trust};
 use crate::depth::Depth;
 use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
-use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX};
+use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX, PING_AFTER};
 use crate::overview::Tally;
 use crate::rng::Backoff;
 use crate::role::{Attempt, ConnId, Sink, Usage};
@@ -295,7 +295,7 @@ impl Session {
         Session {
             conn,
             credit_tasks: tasks,
-            silence: Silence::new(now),
+            silence: Silence::new(PING_AFTER, now),
             depth: Depth::new(slots, tasks, now),
             throttle: Throttle::new(now),
             is_draining: false,

@@ -153,7 +153,7 @@ fn who_sleeps_is_never_throttled() {
 }
 
 /// `IDLE_S` says for how long; the limits are 50 ms of processor time in 10 minutes, and one wake-up in
-/// 2 s: there is a heartbeat in 3 s, of which this side begins some and is woken by the answer, too.
+/// 3 s, the head's heartbeat.
 #[test]
 #[ignore = "takes as long as it says"]
 fn an_idle_worker_costs_next_to_nothing() {
@@ -188,5 +188,5 @@ fn an_idle_worker_costs_next_to_nothing() {
     // 50 ms in ten minutes, and a few to begin with.
     let allowed = Duration::from_millis(5) + Duration::from_secs(seconds) / 12_000;
     assert!(cpu <= allowed, "{cpu:?}");
-    assert!(wakes * 2 <= seconds, "{wakes}");
+    assert!(wakes <= seconds / 3 + 2, "{wakes}");
 }

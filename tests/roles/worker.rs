@@ -10,7 +10,7 @@ use teamster::frame::{Frame, Status};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
-    STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
+    PING_AFTER, PING_HEAD_AFTER, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, CloseReason, Completion, Event, Role, Usage};
@@ -375,8 +375,22 @@ fn a_head_heard_again_is_asked_again_before_it_is_taken_for_silent() {
     bench.expect(&["0: Ping", "0: pause true"]);
     bench.wait(seconds(40));
     bench.tell(Event::Heard { conn: conn(0) });
-    bench.wait(seconds(3));
+    bench.wait(PING_HEAD_AFTER);
     bench.expect(&["0: pause false", "0: Ping"]);
+}
+
+#[test]
+fn a_worker_sleeps_from_one_ping_of_its_head_to_the_next() {
+    let mut bench = working();
+    for _ in 0..5 {
+        bench.wait(PING_AFTER);
+        bench.tell(Event::Heard { conn: conn(0) });
+        bench.hear(conn(0), Frame::Ping);
+        bench.turn();
+        bench.expect(&["0: Pong"]);
+        let woken_at = bench.role.next_deadline().unwrap();
+        assert!(woken_at > bench.now + PING_AFTER);
+    }
 }
 
 #[test]
