@@ -68,7 +68,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(1);
 /// A pool thread takes no more attempts at once than run in this time ...
 pub const CHUNK_TIME: Duration = Duration::from_millis(1);
 /// ... or so few that run in this. A program takes about a millisecond: to hand in each alone is to
-/// wake everybody between it and the output for each, a sixth of the programs per second.
+/// wake everybody between it and the output for each, and costs some 8 % of the programs per second.
 pub const CHUNK_FEW: usize = 4;
 /// See [`CHUNK_FEW`].
 pub const CHUNK_FEW_TIME: Duration = Duration::from_millis(4);
