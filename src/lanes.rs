@@ -230,10 +230,11 @@ impl Lanes {
             slot.extend(late);
         }
         let check = slot.check(now);
+        // While it has what it did not start: that may begin in another slot at once.
+        self.check_at(slot.next_check(now));
         if matches!(check, Check::Hung(_)) || !slot.done.is_empty() {
             self.collect(slot, finished);
         }
-        self.check_at(slot.next_check(now));
         check
     }
 
@@ -412,6 +413,32 @@ mod tests {
         lanes.put_back(&mut slot);
         assert_eq!(take(&mut lanes, 2), Some((0, Vec::from_iter(41..46))));
         assert!(begin(&mut slot).is_none());
+    }
+
+    #[test]
+    fn what_comes_back_from_a_slot_that_hangs_has_its_time_too() {
+        let timeout = Duration::from_secs(1);
+        let (mut lanes, mut slot) = (lanes(&[]), Slot::default());
+        lanes.open(conn(0), Arc::new(Nothing), Some(timeout));
+        let job = |task| {
+            let attempt = Attempt { task, number: 1 };
+            let input = Payload::EMPTY;
+            Job { attempt, input }
+        };
+        slot.load(conn(0), Some(timeout), &mut (0..2).map(job).collect(), 2);
+        begin(&mut slot).unwrap();
+        let mut now = Time::ZERO;
+        lanes.check_at(Some(now + timeout));
+        let mut look = |slot: &mut Slot, lanes: &mut Lanes| {
+            now = lanes.next_check().unwrap();
+            let late = lanes.begin_check(now).unwrap();
+            (lanes.check(slot, late, now, &mut Vec::new()), now)
+        };
+        assert_eq!(look(&mut slot, &mut lanes).0, Check::Stop);
+        let (check, now) = look(&mut slot, &mut lanes);
+        assert!(matches!(check, Check::Hung(_)));
+        assert!(lanes.is_runnable());
+        assert_eq!(lanes.next_check(), Some(now + timeout));
     }
 
     #[test]
