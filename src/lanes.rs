@@ -216,8 +216,8 @@ impl Lanes {
         Some(now.since(due))
     }
 
-    /// Holds what a slot runs against the time, in a check that comes so `late`. A slot that hangs
-    /// is emptied, and so is one that has finished something.
+    /// Holds what a slot runs against the time, in a check that comes so `late`, and empties it of
+    /// everything else.
     pub fn check(
         &mut self,
         slot: &mut Slot,
@@ -232,7 +232,9 @@ impl Lanes {
         let check = slot.check(now);
         // While it has what it did not start: that may begin in another slot at once.
         self.check_at(slot.next_check(now));
-        if matches!(check, Check::Hung(_)) || !slot.done.is_empty() {
+        // What waits as well: only what it runs could hold back something from now on, and does not.
+        let is_empty = !slot.holds_back() && slot.waiting.is_empty();
+        if matches!(check, Check::Hung(_)) || !is_empty {
             self.collect(slot, finished);
         }
         check
@@ -396,6 +398,17 @@ mod tests {
             Some((0, vec![42])),
             "nor does what waits"
         );
+        // Of several that were just taken nothing is finished yet, but the second may run for long.
+        let mut slot = Slot::default();
+        let mut many = super::tests::lanes(&[43]);
+        (0..40).for_each(|_| run_one(&mut many, Duration::ZERO, 0));
+        many.take(1, &mut slot).unwrap();
+        begin(&mut slot).unwrap();
+        many.watch(1, 0, Time::ZERO);
+        let late = many.begin_check(due).unwrap();
+        many.check(&mut slot, late, due, &mut Vec::new());
+        slot.end(Status::Done, |_| {}, due);
+        assert_eq!(begin(&mut slot), None, "it hands in the first alone");
         // Nothing is held any more, however long the second runs.
         lanes.begin_check(due + HOLD_TIME);
         lanes.watch(1, 0, due + HOLD_TIME);

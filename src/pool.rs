@@ -167,12 +167,12 @@ impl Pool {
         let now = self.shared.time(now);
         let mut state = self.shared.lock();
         self.shared.check(now, &mut state);
-        self.next_check = state.next_check(now);
         if !state.reports.is_empty() {
             std::mem::swap(&mut state.reports, reports);
             state.lanes.taken();
-            self.shared.unlock(state, false);
         }
+        self.next_check = state.next_check(now);
+        self.shared.unlock(state, false);
     }
 }
 
@@ -279,8 +279,11 @@ impl Shared {
                 continue;
             }
             if std::mem::take(&mut is_news) {
+                // Who submits in between is to know that this thread will take it.
+                state.idle += 1;
                 self.unlock(state, true);
                 state = self.lock();
+                state.idle -= 1;
                 continue;
             }
             state.idle += 1;

@@ -152,6 +152,11 @@ impl Slot {
         self.output_bytes += done.output.len();
     }
 
+    /// Whether something that it has finished was not taken yet.
+    pub fn holds_back(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// Whether what it has finished is to be taken before it begins another.
     #[inline(always)]
     pub fn is_full(&self) -> bool {

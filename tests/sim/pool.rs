@@ -12,7 +12,7 @@ use std::sync::Arc;
 use teamster::frame::{Status, cut};
 use teamster::kernel::{Kernel, Stop};
 use teamster::lanes::{Check, Job, Lanes, Slot};
-use teamster::limits::STOP_GRACE;
+use teamster::limits::{CHUNK_FEW_TIME, HOLD_TIME, STOP_GRACE};
 use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, Completion, ConnId, Usage};
 use teamster::time::{Duration, Time};
@@ -49,6 +49,8 @@ struct Thread {
     kernel: Option<Arc<dyn Kernel>>,
     /// When it is to be through with its chunk.
     chunk_end: Time,
+    /// Since when it holds back what it has finished.
+    holds_since: Option<Time>,
     /// Until when its kernel's time is in `usage`.
     counted: Time,
     run: Option<Computation>,
@@ -324,9 +326,12 @@ impl Pool {
         let is_long = world.now >= thread.chunk_end;
         let is_full = thread.slot.is_full();
         if !is_long && !is_full && self.begin(index, world) {
+            self.threads[index].holds_since.get_or_insert(world.now);
             return false;
         }
-        let slot = &mut self.threads[index].slot;
+        let thread = &mut self.threads[index];
+        check_hold(thread.holds_since.take(), world);
+        let slot = &mut thread.slot;
         self.lanes.collect(slot, &mut self.finished);
         if slot.recover() {
             self.usable += 1;
@@ -347,8 +352,15 @@ impl Pool {
             return;
         };
         for index in 0..self.threads.len() {
-            let Thread { slot, run, .. } = &mut self.threads[index];
-            match self.lanes.check(slot, late, world.now, &mut self.finished) {
+            let Thread {
+                slot,
+                run,
+                holds_since,
+                ..
+            } = &mut self.threads[index];
+            let check = self.lanes.check(slot, late, world.now, &mut self.finished);
+            check_hold(holds_since.take_if(|_| !slot.holds_back()), world);
+            match check {
                 Check::InTime => {}
                 Check::Stop => self.raise(index, world),
                 Check::Hung(attempt) => {
@@ -396,5 +408,14 @@ impl Pool {
     /// Each change of the number of threads that compute since the last call.
     pub fn take_changes(&mut self) -> Vec<(u16, Option<Attempt>)> {
         std::mem::take(&mut self.changes)
+    }
+}
+
+/// What a thread has finished waits for no long attempt behind it.
+fn check_hold(since: Option<Time>, world: &World) {
+    if let Some(since) = since {
+        let held = world.now.since(since);
+        let held_max = (CHUNK_FEW_TIME + HOLD_TIME).saturating_add(world.plan.lateness());
+        oracle!("held", held < held_max, "outcomes were held for {held:?}");
     }
 }
