@@ -67,7 +67,12 @@ impl<W: Workload> Head<W> {
                     self.pongs_due.push(index);
                 }
             }
-            (State::Up(_), Frame::Pong) => link.backoff.reset(),
+            (State::Up(session), Frame::Pong) => {
+                link.backoff.reset();
+                // Else it is asked again only when it would be lost, and asks itself meanwhile.
+                let silence = session.silence.deadline();
+                self.timers.set(Timer::Silence(index), silence);
+            }
             (State::Up(session), Frame::Drain) => {
                 session.is_draining = true;
                 info!(

@@ -9,7 +9,7 @@ use teamster::frame::{Frame, FrameError, Refusal};
 use teamster::head::{Head, HeadConfig};
 use teamster::kernel::{Delivery, Next, Workload};
 use teamster::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, GREETING_TIMEOUT, OUTBOX_BYTES_MAX, OUTPUT_BYTES_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, GREETING_TIMEOUT, OUTBOX_BYTES_MAX, OUTPUT_BYTES_MAX, PING_AFTER,
 };
 use teamster::payload::Bytes;
 use teamster::role::{CloseReason, Event, Role};
@@ -308,6 +308,19 @@ fn a_silent_worker_is_asked_then_lost_then_closed_and_its_late_answer_counts() {
         bench.expect(line);
     }
     assert_eq!(bench.now.as_micros(), 60_000_000);
+}
+
+#[test]
+fn a_worker_that_answers_a_ping_is_asked_again_as_soon_as_before() {
+    let mut bench = greeted(1, 1, 0);
+    for _ in 0..5 {
+        bench.wait(PING_AFTER);
+        bench.expect(&["0: Ping"]);
+        bench.tell(Event::Heard { conn: conn(0) });
+        bench.hear(conn(0), Frame::Pong);
+        bench.turn();
+        assert_eq!(bench.role.next_deadline(), Some(bench.now + PING_AFTER));
+    }
 }
 
 #[test]
