@@ -147,8 +147,11 @@ fn who_has_not_greeted_makes_room_and_who_has_stays() {
     assert_eq!(closer.closed, 21);
     let (made_room, stayed) = crowd.split_at(21);
     // An end may still be on its way when the reactor is done with it.
-    for mut stream in made_room {
-        let _ = stream.read_to_end(&mut Vec::new());
+    for (i, mut stream) in made_room.iter().enumerate() {
+        stream.set_read_timeout(Some(LINGER_TIMEOUT)).unwrap();
+        let end = stream.read_to_end(&mut Vec::new());
+        let is_waiting = |error: io::Error| error.kind() == ErrorKind::WouldBlock;
+        assert!(!end.is_err_and(is_waiting), "connection {i} is open");
     }
     for (i, mut stream) in stayed.iter().enumerate() {
         stream.set_nonblocking(true).unwrap();
