@@ -70,16 +70,8 @@ impl Scheduler {
                 continue;
             };
             entry.blame.forgive(worker);
-            // Where it is now it need not be watched any more, and may be handed back.
             if let State::InFlight { worker: holder, .. } = entry.state {
-                let seat = &mut self.seats[holder as usize];
-                match entry.blame.is_any() {
-                    true if entry.is_careful => {
-                        seat.is_taken_whole &= entry.blame.is_lonely(self.attempts_max);
-                    }
-                    true => {}
-                    false => seat.stop_care(entry),
-                }
+                self.seats[holder as usize].relax(entry, self.attempts_max);
             }
             self.queue_anew(task);
         }

@@ -114,12 +114,15 @@ impl Seat {
         };
     }
 
-    /// An attempt that it holds is one like others from now on.
-    pub fn stop_care(&mut self, entry: &mut Entry) {
-        if std::mem::take(&mut entry.is_careful) {
-            self.careful_tasks -= 1;
-            self.is_taken_whole = false;
+    /// Less is blamed on an attempt that it holds. One on which nothing is any more is like others,
+    /// and may be handed back.
+    pub fn relax(&mut self, entry: &mut Entry, attempts_max: u32) {
+        if !entry.is_careful {
+            return;
         }
+        entry.is_careful = entry.blame.is_any();
+        self.careful_tasks -= u32::from(!entry.is_careful);
+        self.is_taken_whole &= entry.blame.is_lonely(attempts_max);
     }
 
     #[inline(always)]

@@ -458,6 +458,25 @@ fn what_is_forgiven_is_the_loss_of_that_worker_and_no_other() {
 }
 
 #[test]
+fn a_task_less_of_which_is_blamed_leaves_room_beside_it() {
+    let mut scheduler = Scheduler::new(4, true, 3);
+    scheduler.add(&[0]);
+    for worker in 0..2 {
+        assign(&mut scheduler, worker);
+        scheduler.take_back(worker, &lost("silent"));
+    }
+    assign(&mut scheduler, 2);
+    assert_eq!(scheduler.depth(2, SLOTS, 9), 0, "it runs alone");
+    scheduler.forgive(0);
+    scheduler.check();
+    assert_eq!(
+        scheduler.depth(2, SLOTS, 9),
+        SLOTS,
+        "it is still to be watched"
+    );
+}
+
+#[test]
 fn what_is_forgiven_may_be_handed_back() {
     let mut scheduler = Scheduler::new(3, true, 3);
     scheduler.add(&[0]);
