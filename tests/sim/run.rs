@@ -26,6 +26,7 @@ use crate::world::{What, World};
 
 /// More steps than any run needs: what goes on without end stops here.
 const STEPS_MAX: u64 = 2_000_000;
+
 pub struct Run {
     pub world: World,
     pub head: Node<Head<Job>>,
