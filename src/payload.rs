@@ -85,6 +85,26 @@ impl Payload {
         }
     }
 
+    /// Takes over the bytes of `other`, which gets some in exchange. A few are copied as such: swapped
+    /// in words of the whole, the processor would wait for those before it could load a number that
+    /// lies across two of them.
+    #[inline(always)]
+    pub fn take_over(&mut self, other: &mut Payload) {
+        match (&mut self.0, &other.0) {
+            (
+                Repr::Inline { len, bytes },
+                Repr::Inline {
+                    len: count,
+                    bytes: source,
+                },
+            ) => {
+                *len = *count;
+                copy_small(&source[..usize::from(*count)], bytes);
+            }
+            _ => std::mem::swap(self, other),
+        }
+    }
+
     /// How many bytes it has.
     #[inline(always)]
     pub fn len(&self) -> usize {

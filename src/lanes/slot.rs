@@ -115,7 +115,7 @@ impl Slot {
             limit: self.timeout.map_or(Limit::None, |t| Limit::Until(now + t)),
             is_cancelled: false,
         });
-        std::mem::swap(input, &mut job.input);
+        input.take_over(&mut job.input);
         self.waiting.pop_front();
         Some(attempt)
     }
