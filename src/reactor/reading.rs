@@ -5,7 +5,7 @@
 //!
 //! Invariant: every byte read is the decoder's before the next is, in the order in which they came.
 
-use super::connection::{Place, ReadResult, Stage};
+use super::connection::{Connection, Place, ReadResult, Stage};
 use super::{Deadline, Outlet, Reactor};
 use crate::frame::{Decoder, FrameError};
 use crate::limits::{PROGRESS_BYTES, PROGRESS_TIMEOUT, READ_BUDGET_BYTES};
@@ -48,6 +48,13 @@ impl Reactor {
                     budget = budget.saturating_sub(count);
                     self.decode(slot, place, count, is_first, role, now);
                     is_first = false;
+                    let connection = self.conns.get(slot);
+                    let is_amid_large = connection.is_some_and(Connection::is_amid_large);
+                    if matches!(place, Place::Buffer) && !is_amid_large {
+                        // What so many small frames ask for is begun, in the pool or at the
+                        // peer, while the next are decoded.
+                        break;
+                    }
                 }
                 ReadResult::Empty => return false,
                 ReadResult::End(reason) => {
@@ -56,7 +63,9 @@ impl Reactor {
                 }
             }
         }
-        true
+        self.conns
+            .get(slot)
+            .is_some_and(|connection| connection.readable)
     }
 
     /// Hands the `count` bytes just read to the role, frame by frame.

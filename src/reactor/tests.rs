@@ -6,8 +6,10 @@
 //! Invariant: a role here sees what the reactor tells it, unchanged.
 
 use super::*;
-use crate::frame::{Frame, Status, opening};
-use crate::limits::SOCKETS_MAX;
+use crate::buffer::Buffer;
+use crate::frame::{Frame, HEADER_BYTES, Status, opening};
+use crate::limits::{READ_BUDGET_BYTES, READ_BUFFER_BYTES, SOCKETS_MAX};
+use crate::payload::Bytes;
 use crate::role::{Attempt, Sink};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -265,4 +267,67 @@ fn what_is_said_before_the_handshake_is_sealed_after_it_also_if_it_is_the_last()
     let mut refuse = Vec::new();
     REFUSE.encode(&mut refuse);
     assert_eq!(plain[..said], refuse);
+}
+
+/// Counts the frames of each turn.
+#[derive(Default)]
+struct Turns {
+    frames: usize,
+    most: usize,
+    closed: bool,
+}
+
+impl Role for Turns {
+    fn handle(&mut self, event: Event<'_>, _: Time, _: &mut impl Sink) {
+        match event {
+            Event::Frame { .. } => self.frames += 1,
+            Event::Closed { .. } => self.closed = true,
+            _ => {}
+        }
+    }
+
+    fn flush(&mut self, _: Time, _: &mut impl Sink) {
+        self.most = self.most.max(std::mem::take(&mut self.frames));
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _: Time, _: &mut impl Sink) {}
+}
+
+#[test]
+fn a_turn_takes_a_buffer_of_small_frames_and_large_ones_whole() {
+    let large = Buffer::LARGE_BYTES;
+    for (input_bytes, least, most) in [
+        (0, 1000, READ_BUFFER_BYTES / HEADER_BYTES),
+        (2 * large, 2, READ_BUDGET_BYTES / large),
+    ] {
+        let mut reactor = Reactor::new(Side::Worker, 2 * large).unwrap();
+        let address = reactor.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = thread::spawn(move || {
+            let mut bytes = opening(Side::Head).to_vec();
+            let release = "";
+            Frame::Hello {
+                payload_max: 0,
+                release,
+            }
+            .encode(&mut bytes);
+            let input = vec![0; input_bytes];
+            while bytes.len() < 2 * READ_BUDGET_BYTES {
+                let input = Bytes::from(&input);
+                let attempt = Attempt { task: 0, number: 1 };
+                Frame::Task { attempt, input }.encode(&mut bytes);
+            }
+            let mut peer = std::net::TcpStream::connect(address).unwrap();
+            peer.write_all(&bytes).unwrap();
+        });
+        let mut turns = Turns::default();
+        while !turns.closed {
+            reactor.turn(&mut turns).unwrap();
+        }
+        peer.join().unwrap();
+        assert!((least..=most).contains(&turns.most), "{}", turns.most);
+    }
 }
