@@ -17,12 +17,14 @@ mod error;
 mod kind;
 mod opening;
 mod outbox;
+mod row;
 
 pub use decoder::{Decoder, Frames};
 pub use error::FrameError;
 pub use kind::Kind;
 pub use opening::{PROTOCOL_VERSION, Side, check_opening, keyed_opening, opening};
 pub use outbox::Outbox;
+pub use row::{Outcome, Task};
 
 /// Runs the byte examples of the page, so that it cannot drift from the code.
 #[cfg(doctest)]
@@ -338,29 +340,8 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     fn parse(kind: Kind, body: Bytes<'a>) -> Result<Frame<'a>, FrameError> {
         match kind {
-            Kind::Task => {
-                let (fixed, input) = split_payload::<{ field::TASK_END }>(kind, body)?;
-                let attempt = read_attempt(kind, fixed)?;
-                Ok(Frame::Task { attempt, input })
-            }
-            Kind::Outcome => {
-                let (fixed, output) = split_payload::<{ field::OUTCOME_END }>(kind, body)?;
-                Ok(Frame::Outcome {
-                    attempt: read_attempt(kind, fixed)?,
-                    status: match fixed[field::OUTCOME_STATUS] {
-                        0 => Status::Done,
-                        1 => Status::Failed,
-                        2 => Status::Returned,
-                        3 => Status::TimedOut,
-                        _ => {
-                            let what = "unknown status";
-                            return Err(FrameError::Value { kind, what });
-                        }
-                    },
-                    run_us: BigEndian::read_u32(&fixed[field::OUTCOME_RUN_US]),
-                    output,
-                })
-            }
+            Kind::Task => Task::parse(body).map(Frame::from),
+            Kind::Outcome => Outcome::parse(body).map(Frame::from),
             _ => Frame::parse_rare(kind, body.as_slice()),
         }
     }

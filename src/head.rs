@@ -16,11 +16,13 @@ mod tracing;
 mod trust;
 mod work;
 
+use std::iter;
+
 use log::{error, warn};
 
 use crate::conns::Conns;
 use crate::failures::Failures;
-use crate::frame::Frame;
+use crate::frame::{Frame, Outcome};
 use crate::kernel::Workload;
 use crate::limits::{
     ATTEMPTS_DEFAULT, DOUBTS_MAX, GIVE_UP_DEFAULT, GREETING_TIMEOUT, PAYLOAD_BYTES_DEFAULT,
@@ -29,7 +31,7 @@ use crate::limits::{
 use crate::overview::{Overview, Tally};
 use crate::rate::Meter;
 use crate::rng::SplitMix64;
-use crate::role::{Event, Exit, Role, Sink, Span};
+use crate::role::{ConnId, Event, Exit, Role, Sink, Span};
 use crate::scheduler::Scheduler;
 use crate::time::{Duration, Time, Timers};
 use crate::words::count;
@@ -406,7 +408,20 @@ impl<W: Workload> Role for Head<W> {
             Event::DialFailed { dial, reason } => self.lose(dial, reason, now),
             Event::Heard { conn } => self.heard(conn, now),
             Event::Frame { conn, frame } => match *frame {
-                Frame::Outcome { .. } => self.outcome(conn, frame, now, out),
+                Frame::Outcome {
+                    attempt,
+                    status,
+                    run_us,
+                    output,
+                } => {
+                    let outcome = Outcome {
+                        attempt,
+                        status,
+                        run_us,
+                        output,
+                    };
+                    self.take_row(conn, iter::once(outcome), now, out);
+                }
                 _ => self.frame(conn, frame, now, out),
             },
             Event::Sent { conn, bytes } => self.sent(conn, bytes),
@@ -428,6 +443,19 @@ impl<W: Workload> Role for Head<W> {
             Event::Completed(_) | Event::Slots { .. } | Event::Measured(_) => {
                 unreachable!("a head computes nothing")
             }
+        }
+    }
+
+    #[inline(always)]
+    fn handle_outcomes<'a>(
+        &mut self,
+        conn: ConnId,
+        outcomes: impl Iterator<Item = Outcome<'a>>,
+        now: Time,
+        out: &mut impl Sink,
+    ) {
+        if self.ended.is_none() {
+            self.take_row(conn, outcomes, now, out);
         }
     }
 

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::frame::{Frame, FrameError, Status};
+use crate::frame::{Frame, FrameError, Outcome, Status, Task};
 use crate::kernel::Kernel;
 use crate::overview::Overview;
 use crate::payload::{Bytes, Payload};
@@ -262,6 +262,11 @@ pub trait Sink {
     fn dial(&mut self, dial: u32);
     /// Appends a frame to a connection's outbox.
     fn send(&mut self, conn: ConnId, frame: Frame<'_>);
+    /// Where frames for one connection go, to send several in a row.
+    #[inline(always)]
+    fn line(&mut self, conn: ConnId) -> impl Line {
+        (self, conn)
+    }
     /// Closes a connection once its outbox is written. Of it follows only its `Closed`.
     fn close(&mut self, conn: ConnId);
     /// Tells the pool which kernel the attempts of a session run, and how long each may take. Once,
@@ -269,6 +274,11 @@ pub trait Sink {
     fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>);
     /// Gives an attempt to the pool; answered by one `Completed` unless revoked.
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>);
+    /// The same for attempts in a row.
+    #[inline(always)]
+    fn submit_all<'a>(&mut self, conn: ConnId, tasks: impl Iterator<Item = Task<'a>>) {
+        tasks.for_each(|task| self.submit(conn, task.attempt, task.input));
+    }
     /// Forgets a session in the pool: drops what has not started and asks what runs to stop.
     fn revoke(&mut self, conn: ConnId);
     /// Takes back what the pool has not started of a session: each comes back as `Completed` with
@@ -291,6 +301,19 @@ pub trait Sink {
     fn trace(&mut self, _span: Span) {}
     /// Ends the driver after this turn.
     fn exit(&mut self, exit: Exit);
+}
+
+/// A [`Sink`] as far as it goes to one connection.
+pub trait Line {
+    /// Appends a frame to the connection's outbox.
+    fn send(&mut self, frame: Frame<'_>);
+}
+
+impl<S: Sink + ?Sized> Line for (&mut S, ConnId) {
+    #[inline(always)]
+    fn send(&mut self, frame: Frame<'_>) {
+        self.0.send(self.1, frame);
+    }
 }
 
 /// How a program ends: the documented exit codes.
@@ -345,6 +368,33 @@ impl Exit {
 pub trait Role {
     /// Takes note of an event; answers only what cannot wait.
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink);
+    /// Takes tasks that arrived in a row: as many as it likes, but none once it has closed the
+    /// connection. Those that it leaves come as frames. (Tasks come by the million, and in a row much
+    /// has to be asked only once.)
+    fn handle_tasks<'a>(
+        &mut self,
+        _conn: ConnId,
+        _tasks: impl Iterator<Item = Task<'a>>,
+        _now: Time,
+        _out: &mut impl Sink,
+    ) {
+    }
+    /// The same for outcomes.
+    fn handle_outcomes<'a>(
+        &mut self,
+        _conn: ConnId,
+        _outcomes: impl Iterator<Item = Outcome<'a>>,
+        _now: Time,
+        _out: &mut impl Sink,
+    ) {
+    }
+    /// Takes all that the pool has finished at once.
+    #[inline(always)]
+    fn handle_completed(&mut self, done: &[Completion], now: Time, out: &mut impl Sink) {
+        for done in done {
+            self.handle(Event::Completed(done), now, out);
+        }
+    }
     /// Does the work of the turn: delivers results, assigns tasks.
     fn flush(&mut self, now: Time, out: &mut impl Sink);
     /// When [`Role::handle_timeout`] wants to be called next. Calling early is harmless.

@@ -16,6 +16,7 @@ mod pick;
 mod replay;
 mod retries;
 mod ring;
+mod row;
 mod seat;
 mod table;
 mod tail;

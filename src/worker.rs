@@ -8,22 +8,23 @@
 //! session holds more than the credit it was given; the outcome of a session that is over is
 //! dropped.
 
+mod attempts;
 mod session;
 
 use std::collections::BTreeSet;
+use std::{iter, slice};
 
 use log::{debug, error, info, warn};
 
 use crate::conns::Conns;
 use crate::format::printable;
-use crate::frame::{Frame, Kind, Refusal, Status};
+use crate::frame::{Frame, Refusal, Task};
 use crate::kernel::Kernels;
 use crate::limiter::RateLimiter;
 use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
     OUTBOX_BYTES_HIGH, PING_HEAD_AFTER, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
-use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
@@ -94,9 +95,6 @@ enum Timer {
     /// There is room to say how many strangers nothing was said of.
     LeftOut,
 }
-
-/// Why tasks come back from a worker that is about to end.
-const DRAINING: &str = "the worker is about to end";
 
 impl Worker {
     /// A worker without sessions.
@@ -237,71 +235,6 @@ impl Worker {
             }
             (Phase::Welcomed { .. } | Phase::Working { .. }, Frame::Pong) => Ok(()),
             (_, frame) => Err(Refused::untimely(frame.kind())),
-        }
-    }
-
-    /// The one frame that comes by the million has a way of its own.
-    #[inline(always)]
-    fn task(
-        &mut self,
-        conn: ConnId,
-        attempt: Attempt,
-        input: Bytes<'_>,
-        out: &mut impl Sink,
-    ) -> Result<(), Refused> {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return Ok(());
-        };
-        let Phase::Working { payload_bytes_max } = session.phase else {
-            return Err(Refused::untimely(Kind::Task));
-        };
-        session.take(&self.config, &input, payload_bytes_max)?;
-        if self.ending.is_some() {
-            // It was on its way when this worker said that it would end.
-            let done = Completion::returned(conn, attempt, input.len(), DRAINING);
-            self.completed(&done, out);
-        } else {
-            out.submit(conn, attempt, input);
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn completed(&mut self, done: &Completion, out: &mut impl Sink) {
-        let Some(session) = self.sessions.get_mut(done.conn) else {
-            debug!("outcome of {} dropped: its session is over", done.attempt);
-            return;
-        };
-        let &mut Session {
-            phase: Phase::Working { payload_bytes_max },
-            ..
-        } = session
-        else {
-            unreachable!("only a working session submits");
-        };
-        session.answered(done.attempt, done.input_bytes as usize);
-        let is_too_long = done.output.len() > payload_bytes_max;
-        let too_long = is_too_long.then(|| too_long(done.output.len(), payload_bytes_max));
-        let (status, output) = match &too_long {
-            None => (done.status, done.output.lend()),
-            Some(reason) => (Status::Failed, Bytes::from(reason)),
-        };
-        let &Completion {
-            conn,
-            attempt,
-            run_us,
-            ..
-        } = done;
-        let outcome = Frame::Outcome {
-            attempt,
-            status,
-            run_us,
-            output,
-        };
-        session.send(conn, outcome, out);
-        // Nothing else can change by it.
-        if session.unsent_bytes > OUTBOX_BYTES_HIGH {
-            session.pause_or_resume(conn, out);
         }
     }
 
@@ -496,15 +429,6 @@ impl Worker {
     }
 }
 
-/// Why an output is not sent.
-#[cold]
-fn too_long(bytes: usize, limit_bytes: usize) -> String {
-    format!(
-        "its output of {bytes} bytes is longer than the {limit_bytes} allowed; raise --payload-max \
-         on both sides"
-    )
-}
-
 impl Role for Worker {
     #[inline(always)]
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink) {
@@ -513,7 +437,9 @@ impl Role for Worker {
             Event::Heard { conn } => self.heard(conn, now, out),
             Event::Frame { conn, frame } => {
                 let taken = match *frame {
-                    Frame::Task { attempt, input } => self.task(conn, attempt, input, out),
+                    Frame::Task { attempt, input } => {
+                        self.tasks(conn, iter::once(Task { attempt, input }), out)
+                    }
                     _ => self.frame(conn, frame, now, out),
                 };
                 if let Err(refused) = taken {
@@ -522,7 +448,7 @@ impl Role for Worker {
             }
             Event::Sent { conn, bytes } => self.sent(conn, bytes, out),
             Event::Closed { conn, reason } => self.closed(conn, &reason, now, out),
-            Event::Completed(done) => self.completed(done, out),
+            Event::Completed(done) => self.completed(slice::from_ref(done), out),
             Event::Measured(usage) => self.measured(usage, out),
             Event::Slots { count, hung } => self.slots_changed(count, hung, now, out),
             Event::Interrupted => self.drain(Exit::Done, now, out),
@@ -536,6 +462,24 @@ impl Role for Worker {
                 unreachable!("a worker neither dials nor reads nor writes")
             }
         }
+    }
+
+    #[inline(always)]
+    fn handle_tasks<'a>(
+        &mut self,
+        conn: ConnId,
+        tasks: impl Iterator<Item = Task<'a>>,
+        now: Time,
+        out: &mut impl Sink,
+    ) {
+        if let Err(refused) = self.tasks(conn, tasks, out) {
+            self.refuse(conn, &refused, now, out);
+        }
+    }
+
+    #[inline(always)]
+    fn handle_completed(&mut self, done: &[Completion], _: Time, out: &mut impl Sink) {
+        self.completed(done, out);
     }
 
     fn flush(&mut self, _now: Time, out: &mut impl Sink) {

@@ -123,6 +123,7 @@ impl Workload for Load {
         }
     }
 
+    #[inline]
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         if self.sent == self.count {
             return Next::End;
@@ -149,6 +150,7 @@ impl Workload for Load {
         Next::Task
     }
 
+    #[inline]
     fn deliver(&mut self, delivery: &Delivery<'_>, _: &mut Vec<u8>) {
         let task = self.delivered;
         assert_eq!(delivery.task, task, "in order, each once");

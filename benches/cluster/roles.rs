@@ -10,14 +10,14 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use teamster::frame::{Frame, Side};
+use teamster::frame::{Frame, Outcome, Side};
 use teamster::head::{Head, HeadConfig};
 use teamster::journal::Header;
 use teamster::kernel::Workload;
 use teamster::limits::{CREDIT_TASKS, PAYLOAD_BYTES_DEFAULT, SYNC_DEFAULT};
 use teamster::reactor::{Reactor, Target};
 use teamster::recorder::{JournalFile, Recorder};
-use teamster::role::{Event, Exit, Role, Sink};
+use teamster::role::{ConnId, Event, Exit, Role, Sink};
 use teamster::time::Time;
 use teamster::worker::{Worker, WorkerConfig};
 
@@ -122,6 +122,15 @@ impl Observed {
         }
     }
 
+    fn count(&mut self, outcomes: u64) {
+        let was_warm = self.now.outcomes >= self.warm_at;
+        self.now.outcomes += outcomes;
+        if !was_warm && self.now.outcomes >= self.warm_at {
+            self.now.cpu = cpu(std::process::id());
+            self.warm = self.now;
+        }
+    }
+
     fn print(mut self) {
         let pid = std::process::id();
         self.now.cpu = cpu(pid);
@@ -157,16 +166,24 @@ impl Role for Observed {
             Event::Frame {
                 frame: Frame::Outcome { .. },
                 ..
-            } => {
-                self.now.outcomes += 1;
-                if self.now.outcomes == self.warm_at {
-                    self.now.cpu = cpu(std::process::id());
-                    self.warm = self.now;
-                }
-            }
+            } => self.count(1),
             _ => {}
         }
         self.head.handle(event, now, out);
+    }
+
+    #[inline(always)]
+    fn handle_outcomes<'a>(
+        &mut self,
+        conn: ConnId,
+        outcomes: impl Iterator<Item = Outcome<'a>>,
+        now: Time,
+        out: &mut impl Sink,
+    ) {
+        let mut count = 0;
+        let outcomes = outcomes.inspect(|_| count += 1);
+        self.head.handle_outcomes(conn, outcomes, now, out);
+        self.count(count);
     }
 
     fn flush(&mut self, now: Time, out: &mut impl Sink) {

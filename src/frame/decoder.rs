@@ -11,7 +11,11 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::{FIXED_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, Side, check_opening, field};
+use super::row::Row;
+use super::{
+    FIXED_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, Outcome, Side, Task, check_opening,
+    field,
+};
 use crate::buffer::Buffer;
 use crate::limits::GREETING_BYTES_MAX;
 use crate::payload::{Bytes, Payload};
@@ -151,7 +155,7 @@ impl Decoder {
                 return Err(FrameError::NotGreeted);
             }
             Stage::Opening | Stage::Greeting => GREETING_BYTES_MAX,
-            Stage::Open => self.payload_bytes_max.saturating_add(FIXED_BYTES_MAX),
+            Stage::Open => self.body_bytes_max(),
         };
         let body_bytes = BigEndian::read_u32(&header[field::LENGTH]);
         match usize::try_from(body_bytes) {
@@ -161,6 +165,11 @@ impl Decoder {
                 limit_bytes,
             }),
         }
+    }
+
+    /// Longest body of a frame after the greeting.
+    fn body_bytes_max(&self) -> usize {
+        self.payload_bytes_max.saturating_add(FIXED_BYTES_MAX)
     }
 
     #[cold]
@@ -210,6 +219,26 @@ impl<'a> Frames<'a> {
         decoder.stage = Stage::Open;
         self.rest = rest;
         Some((kind, &whole[HEADER_BYTES..]))
+    }
+
+    /// The tasks next in what was fed, see [`Row`].
+    #[inline(always)]
+    pub fn tasks(&mut self) -> impl Iterator<Item = Task<'a>> {
+        Row::new(self.row_limit(Side::Worker), &mut self.rest, Task::parse)
+    }
+
+    /// The outcomes next in what was fed, see [`Row`].
+    #[inline(always)]
+    pub fn outcomes(&mut self) -> impl Iterator<Item = Outcome<'a>> {
+        Row::new(self.row_limit(Side::Head), &mut self.rest, Outcome::parse)
+    }
+
+    /// Longest body of a frame in a row, if this is the side that gets such, and one can begin here.
+    fn row_limit(&self, side: Side) -> Option<usize> {
+        let decoder = &*self.decoder;
+        let is_between = decoder.filled == 0 && decoder.failed.is_none();
+        let is_open = decoder.stage == Stage::Open && decoder.ours == side;
+        (is_between && is_open).then(|| decoder.body_bytes_max())
     }
 
     /// Whatever else is next: the opening, a frame in pieces, an error, or nothing.

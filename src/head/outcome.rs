@@ -12,7 +12,7 @@ use log::warn;
 use super::link::{Link, State};
 use super::{Head, Timer};
 use crate::format::printable;
-use crate::frame::{Frame, Status};
+use crate::frame::{Kind, Outcome, Status};
 use crate::kernel::Workload;
 use crate::limits::{DOUBT_TIMEOUT, FAST_FAILURE};
 use crate::role::{ConnId, Sink};
@@ -21,33 +21,75 @@ use crate::time::{Duration, Time};
 use crate::words::tasks_go;
 
 impl<W: Workload> Head<W> {
+    /// Takes the outcomes that have arrived on a connection in a row.
     #[inline(always)]
-    pub(super) fn outcome(
+    pub(super) fn take_row<'a>(
         &mut self,
         conn: ConnId,
-        frame: &Frame<'_>,
+        mut outcomes: impl Iterator<Item = Outcome<'a>>,
         now: Time,
         out: &mut impl Sink,
     ) {
-        let Some(&mut index) = self.conns.get_mut(conn) else {
-            return;
+        // A breach ends the connection.
+        while let Some(&mut index) = self.conns.get_mut(conn)
+            && let Some(outcome) = self.take_done(index, &mut outcomes, now)
+        {
+            self.outcome(index, outcome, now, out);
+        }
+    }
+
+    /// Takes outcomes for as long as they are what nearly all are: done, by a worker that nothing is
+    /// held against. Less is asked for each of them, and what they come to is noted once. Returns the
+    /// first that is not.
+    #[inline(always)]
+    fn take_done<'a>(
+        &mut self,
+        index: u32,
+        outcomes: &mut impl Iterator<Item = Outcome<'a>>,
+        now: Time,
+    ) -> Option<Outcome<'a>> {
+        let link = &mut self.links[index as usize];
+        let State::Up(session) = &mut link.state else {
+            return outcomes.next();
         };
-        let &Frame::Outcome {
+        if self.config.is_traced || !link.trust.is_sound() {
+            return outcomes.next();
+        }
+        let (mut done, mut run_us, mut bytes) = (0, 0, 0);
+        let other = self.scheduler.answer_row(index, outcomes, now, |outcome| {
+            let output_bytes = outcome.output.len();
+            session.depth.ran(outcome.run_us, output_bytes);
+            done += 1;
+            run_us += u64::from(outcome.run_us);
+            bytes += output_bytes as u64;
+        });
+        if done > 0 {
+            link.run_us += run_us;
+            link.received_bytes += bytes;
+            link.outcomes.done += done;
+            self.outcomes.done += done;
+            link.tally.done += done;
+            link.backoff.reset();
+            link.breaches = 0;
+            self.last_outcome_at = now;
+        }
+        other
+    }
+
+    fn outcome(&mut self, index: u32, outcome: Outcome<'_>, now: Time, out: &mut impl Sink) {
+        let Outcome {
             attempt,
             status,
             run_us,
             output,
-        } = frame
-        else {
-            unreachable!("the caller matched it");
-        };
+        } = outcome;
         if self.config.is_traced {
             let run = Duration::from_micros(run_us.into());
             self.trace_answer(index, attempt, (status, run), now);
         }
         let link = &mut self.links[index as usize];
         let State::Up(session) = &mut link.state else {
-            return self.untimely(index, frame.kind(), now, out);
+            return self.untimely(index, Kind::Outcome, now, out);
         };
         let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
         // One that ran out of time has tried for long, however little that was.

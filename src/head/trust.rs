@@ -75,10 +75,16 @@ impl Trust {
     /// It ran a task: to an output, or long enough to have tried.
     #[inline(always)]
     pub fn worked(&mut self) {
-        if !self.has_worked || self.failures > 0 || self.faults > 0 {
+        if !self.is_sound() {
             *self = Trust::new();
             self.has_worked = true;
         }
+    }
+
+    /// Whether it has shown that it can work and nothing else since.
+    #[inline(always)]
+    pub fn is_sound(&self) -> bool {
+        self.has_worked && self.failures == 0 && self.faults == 0
     }
 
     /// It failed a task in no time.

@@ -14,7 +14,8 @@ use crate::frame::{Frame, Status};
 use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
-use crate::role::{Exit, Sink};
+use crate::payload::Bytes;
+use crate::role::{Exit, Line, Sink};
 use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
 use crate::words::count;
@@ -168,16 +169,40 @@ impl<W: Workload> Head<W> {
     /// The same while nothing but fresh tasks is to be had, as in nearly all of a run: less is asked
     /// for each of them.
     fn fill_fresh(&mut self, index: u32, wanted: u32, now: Time, out: &mut impl Sink) {
-        for _ in 0..self.scheduler.fresh_room(index, wanted) {
-            if !self.scheduler.has_fresh() && !self.pull() {
-                return;
+        let room = self.scheduler.fresh_room(index, wanted);
+        if room == 0 {
+            return;
+        }
+        let mut line = out.line(self.links[index as usize].up().conn);
+        for _ in 0..room {
+            if !self.scheduler.has_fresh() {
+                match self.take_input() {
+                    None => return,
+                    Some(Fit::Unsendable(reason)) => {
+                        self.scheduler.add_failed(&self.input, &reason);
+                        continue;
+                    }
+                    Some(Fit::Sendable) => {}
+                }
+                let session = self.links[index as usize].up();
+                let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
+                if let Some(attempt) = self.scheduler.add_sent(&self.input, index, now, fits) {
+                    let input = Bytes::from(&self.input);
+                    let frame = Frame::Task { attempt, input };
+                    session.unsent_bytes += frame.encoded_bytes();
+                    line.send(frame);
+                    continue;
+                }
+                self.scheduler.add_from(&mut self.input);
             }
             let session = self.links[index as usize].up();
             let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
             let Some((attempt, input)) = self.scheduler.assign_fresh(index, now, fits) else {
                 return;
             };
-            session.send(Frame::Task { attempt, input }, out);
+            let frame = Frame::Task { attempt, input };
+            session.unsent_bytes += frame.encoded_bytes();
+            line.send(frame);
         }
     }
 
@@ -188,32 +213,39 @@ impl<W: Workload> Head<W> {
     }
 
     /// Takes one more task from the job, if the window has room for it.
-    #[inline(always)]
     pub(super) fn pull(&mut self) -> bool {
+        match self.take_input() {
+            None => return false,
+            Some(Fit::Unsendable(reason)) => self.scheduler.add_failed(&self.input, &reason),
+            Some(Fit::Sendable) => self.scheduler.add_from(&mut self.input),
+        }
+        true
+    }
+
+    /// Takes the input of one more task from the job, if the window has room for it.
+    #[inline(always)]
+    fn take_input(&mut self) -> Option<Fit> {
         if self.exhausted || self.is_halting {
-            return false;
+            return None;
         }
         if !self.scheduler.has_room() {
             self.say_window_full();
-            return false;
+            return None;
         }
         self.input.clear();
         match self.workload.next(&mut self.input) {
             Next::Task => {}
             Next::Later => {
                 self.want_input();
-                return false;
+                return None;
             }
             Next::End => {
                 self.exhausted = true;
-                return false;
+                return None;
             }
         }
-        match unsendable(&self.workload, &self.input, self.config.payload_bytes_max) {
-            Some(reason) => self.scheduler.add_failed(&self.input, &reason),
-            None => self.scheduler.add_from(&mut self.input),
-        }
-        true
+        let reason = unsendable(&self.workload, &self.input, self.config.payload_bytes_max);
+        Some(reason.map_or(Fit::Sendable, Fit::Unsendable))
     }
 
     /// The job has no task to give before it is fed.
@@ -280,6 +312,13 @@ impl<W: Workload> Head<W> {
             self.end(Exit::Done, now, out);
         }
     }
+}
+
+/// Whether the input taken last may be sent.
+enum Fit {
+    Sendable,
+    /// For this reason.
+    Unsendable(String),
 }
 
 /// What delivery does at a task that has no outcome.

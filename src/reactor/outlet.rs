@@ -13,14 +13,14 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::connection::{Connection, Stage};
-use crate::frame::Frame;
+use crate::frame::{Frame, Outbox, Task};
 use crate::input::Input;
 use crate::kernel::Kernel;
 use crate::lanes::Job;
 use crate::output::Output;
 use crate::payload::{Bytes, Payload};
 use crate::pool::Command;
-use crate::role::{Attempt, ConnId, Exit, Sink, Span};
+use crate::role::{Attempt, ConnId, Exit, Line, Sink, Span};
 use crate::time::Duration;
 
 /// What a turn has noted for its end.
@@ -64,6 +64,15 @@ impl Outlet<'_> {
     }
 }
 
+impl Line for Option<&mut Outbox> {
+    #[inline(always)]
+    fn send(&mut self, frame: Frame<'_>) {
+        if let Some(outbox) = self {
+            outbox.push(&frame);
+        }
+    }
+}
+
 impl Sink for Outlet<'_> {
     fn dial(&mut self, dial: u32) {
         self.notes.dials.push(dial);
@@ -75,6 +84,12 @@ impl Sink for Outlet<'_> {
         if let Some(connection) = self.dirty_conn(conn) {
             connection.outbox.push(&frame);
         }
+    }
+
+    #[inline(always)]
+    fn line(&mut self, conn: ConnId) -> impl Line {
+        self.dirty_conn(conn)
+            .map(|connection| &mut connection.outbox)
     }
 
     fn close(&mut self, conn: ConnId) {
@@ -94,6 +109,14 @@ impl Sink for Outlet<'_> {
 
     #[inline(always)]
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>) {
+        self.submit_all(conn, iter::once(Task { attempt, input }));
+    }
+
+    #[inline(always)]
+    fn submit_all<'a>(&mut self, conn: ConnId, mut tasks: impl Iterator<Item = Task<'a>>) {
+        let Some(first) = tasks.next() else {
+            return;
+        };
         let notes = &mut *self.notes;
         if !matches!(notes.pool.last(), Some(Command::Submit(last, _)) if *last == conn) {
             let jobs = std::mem::take(&mut notes.spare);
@@ -102,13 +125,15 @@ impl Sink for Outlet<'_> {
         let Some(Command::Submit(_, jobs)) = notes.pool.last_mut() else {
             unreachable!("it was just added if it was not there");
         };
-        // What `push_back` takes is built elsewhere and copied: see `Payload::set`.
-        jobs.extend(iter::once_with(|| Job {
-            attempt,
-            input: Payload::EMPTY,
-        }));
-        let job = jobs.back_mut().expect("it was just added");
-        job.input.set(input);
+        for Task { attempt, input } in iter::once(first).chain(tasks) {
+            // What `push_back` takes is built elsewhere and copied: see `Payload::set`.
+            jobs.extend(iter::once_with(|| Job {
+                attempt,
+                input: Payload::EMPTY,
+            }));
+            let job = jobs.back_mut().expect("it was just added");
+            job.input.set(input);
+        }
     }
 
     fn revoke(&mut self, conn: ConnId) {

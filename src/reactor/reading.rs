@@ -141,6 +141,13 @@ impl Reactor {
                 }
             };
             while outlet.conns[slot].is_open() {
+                let tasks = frames.tasks().inspect(|_| has_frame = true);
+                role.handle_tasks(conn, tasks, now, &mut outlet);
+                let outcomes = frames.outcomes().inspect(|_| has_frame = true);
+                role.handle_outcomes(conn, outcomes, now, &mut outlet);
+                if !outlet.conns[slot].is_open() {
+                    break;
+                }
                 // By reference: to move a frame that was just made is to wait for it, see
                 // `Payload::set`.
                 match &frames.next() {

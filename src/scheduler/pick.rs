@@ -8,6 +8,7 @@
 //! again.
 
 use super::Scheduler;
+use crate::buffer::Buffer;
 use crate::payload::Bytes;
 use crate::role::Attempt;
 use crate::time::Time;
@@ -119,6 +120,29 @@ impl Scheduler {
         seat.add(task, entry.payload.len());
         let number = entry.attempt;
         Some((Attempt { task, number }, entry.payload.lend()))
+    }
+
+    /// Adds the next task and gives it to `worker` at once, if nothing was added before it that waits,
+    /// `fits` says so (see [`Scheduler::assign_fresh`]), and the input is little; else does nothing.
+    #[inline(always)]
+    pub fn add_sent(
+        &mut self,
+        input: &[u8],
+        worker: u32,
+        now: Time,
+        fits: impl FnOnce(u32, usize, usize) -> bool,
+    ) -> Option<Attempt> {
+        let seat = &mut self.seats[worker as usize];
+        let is_little = input.len() < Buffer::LARGE_BYTES && !seat.is_full();
+        if !is_little || !fits(seat.tasks, seat.bytes, input.len()) {
+            return None;
+        }
+        let task = self.fresh;
+        assert_eq!(task, self.table.end(), "tasks are sent in order");
+        self.table.push_sent(input, worker, now);
+        self.fresh += 1;
+        seat.add(task, input.len());
+        Some(Attempt { task, number: 1 })
     }
 
     /// Whether a task was never sent.

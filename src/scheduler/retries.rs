@@ -30,6 +30,11 @@ impl Retries {
         self.max > self.failures.get(&task).copied().unwrap_or(0)
     }
 
+    /// Whether no open task has failed.
+    pub fn is_empty(&self) -> bool {
+        self.failures.is_empty()
+    }
+
     /// A task has its outcome.
     #[inline(always)]
     pub fn forget(&mut self, task: u64) {

@@ -5,6 +5,8 @@
 //!
 //! Invariant: `counts` and `held_bytes` are what a walk over all entries would find.
 
+mod row;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use super::entry::{Entry, Given, State, Times};
@@ -140,6 +142,10 @@ impl Table {
         self.journal = Some(Journal::default());
     }
 
+    pub fn has_journal(&self) -> bool {
+        self.journal.is_some()
+    }
+
     pub fn failed(&self) -> u64 {
         self.failed
     }
@@ -173,6 +179,17 @@ impl Table {
         self.held_bytes += input_bytes;
         self.counts.ready += 1;
         &mut self.ring.push().payload
+    }
+
+    /// Adds a task of which an attempt is made at once.
+    #[inline(always)]
+    pub fn push_sent(&mut self, input: &[u8], worker: u32, sent_at: Time) {
+        self.held_bytes += input.len();
+        self.counts.in_flight += 1;
+        let entry = self.ring.push();
+        entry.state = State::InFlight { worker, sent_at };
+        entry.attempt = 1;
+        entry.payload.set(input);
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 //! role hears `Opened`, then any number of `Sent`, `Heard`, `Frame` in their order, then one `Closed`.
 
 use teamster::channel::Channel;
-use teamster::frame::{FIXED_BYTES_MAX, Frame, FrameError, Frames, HEADER_BYTES};
+use teamster::frame::{FIXED_BYTES_MAX, Frame, FrameError, Frames, HEADER_BYTES, Outcome, Task};
 use teamster::limits::PROGRESS_TIMEOUT;
 use teamster::role::{CloseReason, ConnId, Event, Role};
 
@@ -177,8 +177,14 @@ impl<R: Role> Node<R> {
                         opened.map(|count| &plain[..count])
                     }
                 };
-                let heard =
-                    opened.and_then(|bytes| self.hear(id, cable, decoder.feed(bytes), world));
+                let heard = opened.and_then(|bytes| {
+                    let mut frames = decoder.feed(bytes);
+                    let in_rows = match is_cut {
+                        true => 0,
+                        false => self.hear_rows(id, cable, &mut frames, world),
+                    };
+                    Ok(in_rows + self.hear(id, cable, frames, world)?)
+                });
                 match heard {
                     Ok(count) => frames += count,
                     Err(error) => {
@@ -207,7 +213,41 @@ impl<R: Role> Node<R> {
         }
     }
 
-    /// Tells the role of frames; returns how many they were.
+    /// Tells the role of the tasks and outcomes next in what was read, as the reactor does; returns how
+    /// many they were.
+    fn hear_rows(
+        &mut self,
+        id: ConnId,
+        cable: usize,
+        frames: &mut Frames<'_>,
+        world: &mut World,
+    ) -> usize {
+        let tasks: Vec<Task> = frames.tasks().collect();
+        let outcomes: Vec<Outcome> = frames.outcomes().collect();
+        let count = tasks.len() + outcomes.len();
+        let row: Vec<Frame> = (tasks.iter().map(|&task| task.into()))
+            .chain(outcomes.iter().map(|&outcome| outcome.into()))
+            .collect();
+        for frame in &row {
+            world.ledger.hears(self.rim.side, cable, frame);
+            let (kind, number, _) = label(frame);
+            self.note(kind, id, number, world);
+        }
+        let clock = self.rim.clock(world.now);
+        let (mut tasks, mut outcomes) = (tasks.into_iter(), outcomes.into_iter());
+        self.with_sink(world, |role, deck| {
+            role.handle_tasks(id, tasks.by_ref(), clock, deck);
+            role.handle_outcomes(id, outcomes.by_ref(), clock, deck);
+        });
+        for frame in &row[count - tasks.len() - outcomes.len()..] {
+            self.tell("left", id, Event::Frame { conn: id, frame }, world);
+        }
+        let is_live = count == 0 || self.rim.live(id).is_some();
+        oracle!("no-refusal", is_live, "{id} is closed in a row");
+        count
+    }
+
+    /// Tells the role of frames one by one; returns how many they were.
     fn hear(
         &mut self,
         id: ConnId,
@@ -263,10 +303,13 @@ impl<R: Role> Node<R> {
                 let id = ConnId { slot, generation };
                 self.tell("measured", id, Event::Measured(usage), world);
             }
-            for done in finished {
-                let conn = done.conn;
-                self.tell("completed", conn, Event::Completed(&done), world);
+            for done in &finished {
+                self.note("completed", done.conn, done.attempt.task, world);
             }
+            let clock = self.rim.clock(world.now);
+            self.with_sink(world, |role, deck| {
+                role.handle_completed(&finished, clock, deck)
+            });
             for (count, hung) in changes {
                 let (slot, generation) = (u32::from(count), 0);
                 let id = ConnId { slot, generation };
@@ -318,18 +361,21 @@ impl<R: Role> Node<R> {
         is_due
     }
 
-    fn tell(&mut self, what: &'static str, conn: ConnId, event: Event<'_>, world: &mut World) {
+    fn note(&mut self, what: &'static str, conn: ConnId, number: u64, world: &mut World) {
         self.rim.told += 1;
-        let numbers = match &event {
+        let numbers = [u64::from(conn.slot), u64::from(conn.generation), number];
+        world.trace.note(world.now, self.rim.node, what, numbers);
+    }
+
+    fn tell(&mut self, what: &'static str, conn: ConnId, event: Event<'_>, world: &mut World) {
+        let number = match &event {
             Event::Sent { bytes, .. } | Event::Written { bytes } => *bytes as u64,
             Event::Frame { frame, .. } => label(frame).1,
-            Event::Completed(done) => done.attempt.task,
             Event::Input { bytes } => bytes.len() as u64,
             Event::Recorded { count } => *count as u64,
             _ => 0,
         };
-        let numbers = [u64::from(conn.slot), u64::from(conn.generation), numbers];
-        world.trace.note(world.now, self.rim.node, what, numbers);
+        self.note(what, conn, number, world);
         let clock = self.rim.clock(world.now);
         self.with_sink(world, |role, deck| role.handle(event, clock, deck));
     }

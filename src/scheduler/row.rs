@@ -1,0 +1,181 @@
+//! Outcomes in a row.
+//!
+//! What it is: the way of what nearly every outcome is: done, at the worker where its task's latest
+//! attempt is, while nothing is doubted, tried again or tried twice. What it is not: another rule; it
+//! does what [`Scheduler::answer`] does, and leaves to it what is not so plain.
+//!
+//! Invariant: at its end every sum is what `answer` would have left.
+
+use super::{Scheduler, Status};
+use crate::frame::Outcome;
+use crate::time::Time;
+
+impl Scheduler {
+    /// Takes outcomes from `worker` as long as they are plain, and tells `note` of each that counts.
+    /// Returns the first that is not plain, of which nothing is noted.
+    #[inline(always)]
+    pub fn answer_row<'a>(
+        &mut self,
+        worker: u32,
+        outcomes: &mut impl Iterator<Item = Outcome<'a>>,
+        now: Time,
+        mut note: impl FnMut(&Outcome<'a>),
+    ) -> Option<Outcome<'a>> {
+        let has_trials = !self.twins.is_empty() || !self.retries.is_empty();
+        if has_trials || !self.doubts.is_empty() || self.table.has_journal() {
+            return outcomes.next();
+        }
+        let Scheduler {
+            table,
+            seats,
+            typical,
+            output_bytes_mean,
+            ..
+        } = self;
+        let seat = &mut seats[worker as usize];
+        let mut row = table.begin_row(worker, now);
+        let other = loop {
+            match outcomes.next() {
+                Some(outcome) if outcome.status == Status::Done && row.answer(&outcome) => {
+                    note(&outcome);
+                    // Most are answered in the order sent: then nothing has to be pruned.
+                    if seat.sent.front() == Some(&outcome.attempt.task) {
+                        seat.sent.pop_front();
+                    }
+                    typical.note(outcome.run_us);
+                    *output_bytes_mean = (*output_bytes_mean * 15 + outcome.output.len()) / 16;
+                }
+                other => break other,
+            }
+        };
+        let (tasks, input_bytes) = row.end();
+        if tasks > 0 {
+            seat.tasks -= tasks;
+            seat.bytes -= input_bytes;
+            seat.answered_at = now;
+        }
+        other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Bytes;
+    use crate::role::Attempt;
+
+    const NOW: Time = Time::ZERO;
+
+    fn outcome(task: u64, number: u32, status: Status) -> Outcome<'static> {
+        Outcome {
+            attempt: Attempt { task, number },
+            status,
+            run_us: task as u32,
+            output: Bytes::from(&b"output"[..]),
+        }
+    }
+
+    /// Two workers that hold four tasks each, all sent at once.
+    fn scheduler(ordered: bool) -> Scheduler {
+        let mut scheduler = Scheduler::new(2, ordered, 3);
+        for task in 0..8 {
+            let input = vec![0; task as usize];
+            let attempt = scheduler.add_sent(&input, task % 2, NOW, |_, _, _| true);
+            let sent = attempt.or_else(|| {
+                // There is no room in the list of what was sent: the other way makes some.
+                scheduler.add(&input);
+                let fresh = scheduler.assign_fresh(task % 2, NOW, |_, _, _| true);
+                fresh.map(|(attempt, _)| attempt)
+            });
+            assert_eq!(sent, Some(outcome(task.into(), 1, Status::Done).attempt));
+        }
+        scheduler.check();
+        scheduler
+    }
+
+    /// What is left of it, and what it delivers.
+    fn state(scheduler: &mut Scheduler) -> String {
+        scheduler.check();
+        let held = [0, 1].map(|w| (scheduler.held_tasks(w), scheduler.held_bytes(w)));
+        let mean = scheduler.output_bytes_mean;
+        let mut state = format!(
+            "{:?} {held:?} {mean} {:?}",
+            scheduler.counts(),
+            scheduler.typical
+        );
+        while let Some(answer) = scheduler.due() {
+            state += &format!("\n{answer:?}");
+            scheduler.delivered();
+        }
+        scheduler.check();
+        state
+    }
+
+    #[test]
+    fn a_row_comes_to_the_same_as_its_outcomes_one_by_one() {
+        let now = Time::from_micros(5_000);
+        for ordered in [true, false] {
+            for tasks in [vec![0, 2, 4, 6], vec![2, 0], vec![6], vec![]] {
+                let row = tasks.iter().map(|&task| outcome(task, 1, Status::Done));
+                let (mut one, mut other) = (scheduler(ordered), scheduler(ordered));
+                let mut noted = Vec::new();
+                let note = |outcome: &Outcome| noted.push(outcome.attempt.task);
+                assert_eq!(one.answer_row(0, &mut row.clone(), now, note), None);
+                for outcome in row {
+                    let (attempt, status) = (outcome.attempt, outcome.status);
+                    other.answer(0, attempt, status, outcome.output, outcome.run_us, now);
+                }
+                assert_eq!(noted, tasks);
+                assert_eq!(state(&mut one), state(&mut other));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_ends_a_row_and_is_left() {
+        let left = [
+            ("failed", outcome(2, 1, Status::Failed)),
+            ("another worker's", outcome(1, 1, Status::Done)),
+            ("another attempt", outcome(2, 2, Status::Done)),
+            ("answered before", outcome(0, 1, Status::Done)),
+            ("no task", outcome(8, 1, Status::Done)),
+        ];
+        for (what, odd) in left {
+            let mut scheduler = scheduler(true);
+            let mut row = [
+                outcome(0, 1, Status::Done),
+                odd,
+                outcome(4, 1, Status::Done),
+            ]
+            .into_iter();
+            let other = scheduler.answer_row(0, &mut row, NOW, |_| {});
+            assert_eq!(other, Some(odd), "{what}");
+            assert_eq!(row.len(), 1);
+            assert_eq!(
+                (scheduler.held_tasks(0), scheduler.held_tasks(1)),
+                (3, 4),
+                "{what}"
+            );
+            scheduler.check();
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_asked_back_is_not_plain() {
+        let mut scheduler = scheduler(true);
+        scheduler.recall(6, 0);
+        let odd = outcome(6, 1, Status::Done);
+        let other = scheduler.answer_row(0, &mut [odd].into_iter(), NOW, |_| {});
+        assert_eq!(other, Some(odd));
+    }
+
+    #[test]
+    fn with_a_journal_nothing_is_in_a_row() {
+        let mut scheduler = Scheduler::new(1, true, 3).journalled();
+        scheduler.add(b"");
+        scheduler.assign_fresh(0, NOW, |_, _, _| true).unwrap();
+        let done = outcome(0, 1, Status::Done);
+        let other = scheduler.answer_row(0, &mut [done].into_iter(), NOW, |_| {});
+        assert_eq!(other, Some(done));
+    }
+}
