@@ -40,6 +40,22 @@ pub struct Depth {
     since: Time,
 }
 
+/// Attempts of which note is taken together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row {
+    ran: u64,
+    ran_us: u64,
+}
+
+impl Row {
+    /// One that ran for so long and brought so many bytes.
+    #[inline(always)]
+    pub fn add(&mut self, run_us: u32, output_bytes: usize) {
+        self.ran += 1;
+        self.ran_us += u64::from(run_us) + output_bytes as u64 / BYTES_PER_US;
+    }
+}
+
 impl Depth {
     /// For a worker with `slots` threads that accepts `credit` attempts.
     pub fn new(slots: u16, credit: u32, now: Time) -> Depth {
@@ -71,10 +87,16 @@ impl Depth {
     /// Takes note of an attempt that ran for so long and brought so many bytes. Those take their time,
     /// too; more of them on the way at once only displace each other from the caches. (The inputs
     /// have a bound of their own, the credit's.)
-    #[inline(always)]
     pub fn ran(&mut self, run_us: u32, output_bytes: usize) {
-        self.ran += 1;
-        self.ran_us += u64::from(run_us) + output_bytes as u64 / BYTES_PER_US;
+        let mut row = Row::default();
+        row.add(run_us, output_bytes);
+        self.ran_row(row);
+    }
+
+    /// The same for several.
+    pub fn ran_row(&mut self, row: Row) {
+        self.ran += row.ran;
+        self.ran_us += row.ran_us;
         while self.ran > MEAN_TASKS || self.ran_us > MEAN_US {
             self.ran /= 2;
             self.ran_us /= 2;

@@ -294,8 +294,13 @@ impl<'a> Frame<'a> {
                 append(kind, fixed, [kernel.as_bytes(), setup], out)
             }
             Frame::Task { attempt, input } => {
+                let write = |fixed: &mut [u8]| write_attempt(fixed, attempt);
+                const NUMBER_END: usize = HEADER_BYTES + field::TASK_END + 8;
+                if let Ok(number) = <&[u8; 8]>::try_from(&input[..]) {
+                    return append_number::<NUMBER_END>(kind, write, number, out);
+                }
                 let mut fixed = [0; field::TASK_END];
-                write_attempt(&mut fixed, attempt);
+                write(&mut fixed);
                 append(kind, fixed, [&input], out)
             }
             Frame::Outcome {
@@ -304,15 +309,22 @@ impl<'a> Frame<'a> {
                 run_us,
                 output,
             } => {
-                let mut fixed = [0; field::OUTCOME_END];
-                write_attempt(&mut fixed, attempt);
-                fixed[field::OUTCOME_STATUS] = match status {
-                    Status::Done => 0,
-                    Status::Failed => 1,
-                    Status::Returned => 2,
-                    Status::TimedOut => 3,
+                let write = |fixed: &mut [u8]| {
+                    write_attempt(fixed, attempt);
+                    fixed[field::OUTCOME_STATUS] = match status {
+                        Status::Done => 0,
+                        Status::Failed => 1,
+                        Status::Returned => 2,
+                        Status::TimedOut => 3,
+                    };
+                    BigEndian::write_u32(&mut fixed[field::OUTCOME_RUN_US], run_us);
                 };
-                BigEndian::write_u32(&mut fixed[field::OUTCOME_RUN_US], run_us);
+                const NUMBER_END: usize = HEADER_BYTES + field::OUTCOME_END + 8;
+                if let Ok(number) = <&[u8; 8]>::try_from(&output[..]) {
+                    return append_number::<NUMBER_END>(kind, write, number, out);
+                }
+                let mut fixed = [0; field::OUTCOME_END];
+                write(&mut fixed);
                 append(kind, fixed, [&output], out)
             }
             Frame::Ping | Frame::Pong | Frame::Drain => append(kind, [], [], out),
@@ -431,6 +443,25 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Appends a frame whose payload is a number, as most are: `BYTES` in all, and each field written
+/// where it stays. `write` writes the fixed ones.
+#[inline(always)]
+fn append_number<const BYTES: usize>(
+    kind: Kind,
+    write: impl FnOnce(&mut [u8]),
+    number: &[u8; 8],
+    out: &mut Vec<u8>,
+) -> usize {
+    let begin = out.len();
+    out.extend_from_slice(&[0; BYTES]);
+    let frame: &mut [u8; BYTES] = out[begin..].first_chunk_mut().expect("it was just added");
+    BigEndian::write_u32(&mut frame[field::LENGTH], (BYTES - HEADER_BYTES) as u32);
+    frame[field::KIND] = kind as u8;
+    write(&mut frame[HEADER_BYTES..BYTES - 8]);
+    frame[BYTES - 8..].copy_from_slice(number);
+    BYTES
+}
+
 /// Appends a frame whose body is `fixed` and then `rest`. Lengths known to the compiler make both
 /// parts of a small frame plain stores instead of calls.
 #[inline(always)]
@@ -449,10 +480,7 @@ fn append<const FIXED: usize, const PARTS: usize>(
     out.extend_from_slice(&header);
     out.extend_from_slice(&fixed);
     for part in rest {
-        match <&[u8; 8]>::try_from(part) {
-            Ok(number) => out.extend_from_slice(number),
-            Err(_) => out.extend_from_slice(part),
-        }
+        out.extend_from_slice(part);
     }
     HEADER_BYTES + body_bytes
 }

@@ -123,7 +123,7 @@ impl Workload for Load {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self, input: &mut Vec<u8>) -> Next {
         if self.sent == self.count {
             return Next::End;
@@ -150,7 +150,7 @@ impl Workload for Load {
         Next::Task
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, delivery: &Delivery<'_>, _: &mut Vec<u8>) {
         let task = self.delivered;
         assert_eq!(delivery.task, task, "in order, each once");

@@ -11,6 +11,7 @@ use log::warn;
 
 use super::link::{Link, State};
 use super::{Head, Timer};
+use crate::depth;
 use crate::format::printable;
 use crate::frame::{Kind, Outcome, Status};
 use crate::kernel::Workload;
@@ -56,14 +57,16 @@ impl<W: Workload> Head<W> {
             return outcomes.next();
         }
         let (mut done, mut run_us, mut bytes) = (0, 0, 0);
+        let mut ran = depth::Row::default();
         let other = self.scheduler.answer_row(index, outcomes, now, |outcome| {
             let output_bytes = outcome.output.len();
-            session.depth.ran(outcome.run_us, output_bytes);
+            ran.add(outcome.run_us, output_bytes);
             done += 1;
             run_us += u64::from(outcome.run_us);
             bytes += output_bytes as u64;
         });
         if done > 0 {
+            session.depth.ran_row(ran);
             link.run_us += run_us;
             link.received_bytes += bytes;
             link.outcomes.done += done;
