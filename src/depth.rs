@@ -93,7 +93,7 @@ impl Depth {
         self.ran_row(row);
     }
 
-    /// The same for several.
+    /// The same for several, as if the longest of them had come last.
     pub fn ran_row(&mut self, row: Row) {
         self.ran += row.ran;
         self.ran_us += row.ran_us;

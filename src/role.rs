@@ -364,7 +364,8 @@ impl Exit {
 /// 4. The events of one connection arrive in order.
 /// 5. `now` never goes back and is read once per turn.
 ///
-/// A turn is any number of `handle`, then `handle_timeout` if a deadline has passed, then `flush`.
+/// A turn is any number of `handle` (or `handle_tasks`, `handle_outcomes`, `handle_completed`, each in
+/// the place of as many), then `handle_timeout` if a deadline has passed, then `flush`.
 pub trait Role {
     /// Takes note of an event; answers only what cannot wait.
     fn handle(&mut self, event: Event<'_>, now: Time, out: &mut impl Sink);

@@ -221,13 +221,13 @@ impl<'a> Frames<'a> {
         Some((kind, &whole[HEADER_BYTES..]))
     }
 
-    /// The tasks next in what was fed, see [`Row`].
+    /// The tasks next in what was fed, up to the first frame that is not plainly one.
     #[inline(always)]
     pub fn tasks(&mut self) -> impl Iterator<Item = Task<'a>> {
         Row::new(self.row_limit(Side::Worker), &mut self.rest, Task::parse)
     }
 
-    /// The outcomes next in what was fed, see [`Row`].
+    /// The outcomes next in what was fed, up to the first frame that is not plainly one.
     #[inline(always)]
     pub fn outcomes(&mut self) -> impl Iterator<Item = Outcome<'a>> {
         Row::new(self.row_limit(Side::Head), &mut self.rest, Outcome::parse)

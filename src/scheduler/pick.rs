@@ -97,8 +97,8 @@ impl Scheduler {
     }
 
     /// Gives the next fresh task to `worker` if there is one and `fits` says so, which is told the
-    /// tasks and bytes that the worker holds and the length of this input. Nearly every task is sent
-    /// this way: it is looked up once, and nothing is asked that is the same for the whole row.
+    /// tasks and bytes that the worker holds and the length of this input. It is looked up once, and
+    /// nothing is asked that is the same for the whole row.
     #[inline(always)]
     pub fn assign_fresh(
         &mut self,
@@ -122,8 +122,12 @@ impl Scheduler {
         Some((Attempt { task, number }, entry.payload.lend()))
     }
 
-    /// Adds the next task and gives it to `worker` at once, if nothing was added before it that waits,
-    /// `fits` says so (see [`Scheduler::assign_fresh`]), and the input is little; else does nothing.
+    /// Adds the next task and gives it to `worker` at once, as nearly every task is sent: if `fits`
+    /// says so (see [`Scheduler::assign_fresh`]), the input is little, and the list of what the worker
+    /// was sent has room; else does nothing.
+    ///
+    /// # Panics
+    /// If a task was added that was never sent: those go first.
     #[inline(always)]
     pub fn add_sent(
         &mut self,

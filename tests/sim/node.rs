@@ -213,8 +213,8 @@ impl<R: Role> Node<R> {
         }
     }
 
-    /// Tells the role of the tasks and outcomes next in what was read, as the reactor does; returns how
-    /// many they were.
+    /// Tells the role of the tasks and outcomes that a read begins with in a row; returns how many they
+    /// were. (The reactor tries that before every frame.)
     fn hear_rows(
         &mut self,
         id: ConnId,
