@@ -177,14 +177,8 @@ impl<R: Role> Node<R> {
                         opened.map(|count| &plain[..count])
                     }
                 };
-                let heard = opened.and_then(|bytes| {
-                    let mut frames = decoder.feed(bytes);
-                    let in_rows = match is_cut {
-                        true => 0,
-                        false => self.hear_rows(id, cable, &mut frames, world),
-                    };
-                    Ok(in_rows + self.hear(id, cable, frames, world)?)
-                });
+                let heard = opened
+                    .and_then(|bytes| self.hear(id, cable, decoder.feed(bytes), !is_cut, world));
                 match heard {
                     Ok(count) => frames += count,
                     Err(error) => {
@@ -213,8 +207,8 @@ impl<R: Role> Node<R> {
         }
     }
 
-    /// Tells the role of the tasks and outcomes that a read begins with in a row; returns how many they
-    /// were. (The reactor tries that before every frame.)
+    /// Tells the role of the tasks and outcomes next in what was read, as the reactor does; returns how
+    /// many they were.
     fn hear_rows(
         &mut self,
         id: ConnId,
@@ -225,6 +219,9 @@ impl<R: Role> Node<R> {
         let tasks: Vec<Task> = frames.tasks().collect();
         let outcomes: Vec<Outcome> = frames.outcomes().collect();
         let count = tasks.len() + outcomes.len();
+        if count == 0 {
+            return 0;
+        }
         let row: Vec<Frame> = (tasks.iter().map(|&task| task.into()))
             .chain(outcomes.iter().map(|&outcome| outcome.into()))
             .collect();
@@ -242,21 +239,28 @@ impl<R: Role> Node<R> {
         for frame in &row[count - tasks.len() - outcomes.len()..] {
             self.tell("left", id, Event::Frame { conn: id, frame }, world);
         }
-        let is_live = count == 0 || self.rim.live(id).is_some();
+        let is_live = self.rim.live(id).is_some();
         oracle!("no-refusal", is_live, "{id} is closed in a row");
         count
     }
 
-    /// Tells the role of frames one by one; returns how many they were.
+    /// Tells the role of frames, one by one or what is in a row as such; returns how many they were.
     fn hear(
         &mut self,
         id: ConnId,
         cable: usize,
         mut frames: Frames<'_>,
+        in_rows: bool,
         world: &mut World,
     ) -> Result<usize, FrameError> {
         let mut count = 0;
-        while let Some(frame) = frames.next() {
+        loop {
+            if in_rows {
+                count += self.hear_rows(id, cable, &mut frames, world);
+            }
+            let Some(frame) = frames.next() else {
+                return Ok(count);
+            };
             let frame = frame?;
             count += 1;
             world.ledger.hears(self.rim.side, cable, &frame);
@@ -271,7 +275,6 @@ impl<R: Role> Node<R> {
             let is_live = self.rim.live(id).is_some() || kind == "Refuse";
             oracle!("no-refusal", is_live, "{id} is closed for a {kind}");
         }
-        Ok(count)
     }
 
     /// Ends a connection on which a changed length has the rest of a record awaited for too long.
