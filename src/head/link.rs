@@ -13,7 +13,7 @@ use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Status};
 use crate::limits::{OUTBOX_BYTES_LITTLE, OUTBOX_BYTES_MAX, PING_AFTER};
 use crate::overview::Tally;
 use crate::rng::Backoff;
-use crate::role::{Attempt, ConnId, Sink, Usage};
+use crate::role::{Attempt, ConnId, Line, Sink, Usage};
 use crate::scheduler::Loss;
 use crate::silence::Silence;
 use crate::throttle::Throttle;
@@ -322,8 +322,15 @@ impl Session {
 
     #[inline(always)]
     pub fn send(&mut self, frame: Frame<'_>, out: &mut impl Sink) {
+        let conn = self.conn;
+        self.send_on(frame, &mut out.line(conn));
+    }
+
+    /// The same for one of several in a row.
+    #[inline(always)]
+    pub fn send_on(&mut self, frame: Frame<'_>, line: &mut impl Line) {
         self.unsent_bytes += frame.encoded_bytes();
-        out.send(self.conn, frame);
+        line.send(frame);
     }
 
     /// How many attempts it should hold: one per slot, or its depth.

@@ -15,7 +15,7 @@ use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::payload::Bytes;
-use crate::role::{Exit, Line, Sink};
+use crate::role::{Exit, Sink};
 use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
 use crate::words::count;
@@ -188,9 +188,7 @@ impl<W: Workload> Head<W> {
                 let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
                 if let Some(attempt) = self.scheduler.add_sent(&self.input, index, now, fits) {
                     let input = Bytes::from(&self.input);
-                    let frame = Frame::Task { attempt, input };
-                    session.unsent_bytes += frame.encoded_bytes();
-                    line.send(frame);
+                    session.send_on(Frame::Task { attempt, input }, &mut line);
                     continue;
                 }
                 self.scheduler.add_from(&mut self.input);
@@ -200,9 +198,7 @@ impl<W: Workload> Head<W> {
             let Some((attempt, input)) = self.scheduler.assign_fresh(index, now, fits) else {
                 return;
             };
-            let frame = Frame::Task { attempt, input };
-            session.unsent_bytes += frame.encoded_bytes();
-            line.send(frame);
+            session.send_on(Frame::Task { attempt, input }, &mut line);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Worker, WorkerConfig};
 use crate::frame::{Frame, Kind, Status, Task};
 use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::payload::Bytes;
-use crate::role::{Completion, ConnId, Line, Sink};
+use crate::role::{Completion, ConnId, Sink};
 use crate::words::count;
 
 /// Why tasks come back from a worker that is about to end.
@@ -93,8 +93,7 @@ impl Worker {
                 run_us: done.run_us,
                 output,
             };
-            session.unsent_bytes += outcome.encoded_bytes();
-            line.send(outcome);
+            session.send_on(outcome, &mut line);
         }
         drop(line);
         // Nothing else can change by it.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::WorkerConfig;
 use crate::frame::{Frame, Kind, Refusal};
 use crate::limits::{OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW};
-use crate::role::{Attempt, ConnId, Sink, Usage};
+use crate::role::{Attempt, ConnId, Line, Sink, Usage};
 use crate::silence::Silence;
 use crate::time::{Duration, Time};
 
@@ -58,8 +58,14 @@ impl Session {
 
     #[inline(always)]
     pub fn send(&mut self, conn: ConnId, frame: Frame<'_>, out: &mut impl Sink) {
+        self.send_on(frame, &mut out.line(conn));
+    }
+
+    /// The same for one of several in a row.
+    #[inline(always)]
+    pub fn send_on(&mut self, frame: Frame<'_>, line: &mut impl Line) {
         self.unsent_bytes += frame.encoded_bytes();
-        out.send(conn, frame);
+        line.send(frame);
     }
 
     pub fn deadline(&self) -> Time {
