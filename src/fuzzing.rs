@@ -140,7 +140,17 @@ fn decode_within(
             None => decoder.feed(piece),
         };
         fed_bytes += in_room.unwrap_or(piece.len());
-        while let Some(next) = frames.next() {
+        loop {
+            // As the reactor does: however it is cut, what is in a row must be what comes alone.
+            for task in frames.tasks() {
+                trace.take(&task.into(), &stream[..fed_bytes]);
+            }
+            for outcome in frames.outcomes() {
+                trace.take(&outcome.into(), &stream[..fed_bytes]);
+            }
+            let Some(next) = frames.next() else {
+                break;
+            };
             match next {
                 Ok(frame) => trace.take(&frame, &stream[..fed_bytes]),
                 Err(error) => {

@@ -143,16 +143,16 @@ pub const TROUBLES_MAX: usize = 4;
 pub const SPARE_BYTES_MAX: usize = 8 << 20;
 /// The same in a thread of the pool: of the default size an input's and an output's.
 pub const SLOT_SPARE_BYTES_MAX: usize = 3 << 20;
-/// Bytes read from one connection per turn before the others get theirs, if a large frame is among
-/// them; else only what the read buffer holds.
+/// Bytes read from one connection per turn before the others get theirs.
 pub const READ_BUDGET_BYTES: usize = 2 << 20;
+/// Nor is read on in that turn after a read that brought so many frames, which are small then: enough
+/// for a turn to cost little for each, and what they ask for begins while the next are decoded. (To
+/// take a whole credit of 4,096 at once left a fifth of two processors idle.)
+pub const READ_FRAMES: usize = 256;
 /// Pieces of memory written to one connection at once: a few large payloads, each with what is before
 /// it.
 pub const WRITE_PIECES_MAX: usize = 16;
-/// Size of the one read buffer that all connections of a reactor share. As much of small frames is
-/// taken per turn: enough that the turn costs little for each, and little enough that whoever waits
-/// for what they ask for begins while the next are decoded. (Turns of four times as much left a fifth
-/// of two processors idle, and those of half as much cost a tenth more.)
+/// Size of the one read buffer that all connections of a reactor share.
 pub const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Connections accepted per turn before sockets already open get theirs.
 pub const ACCEPTS_PER_TURN: usize = 16;

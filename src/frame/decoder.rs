@@ -100,15 +100,6 @@ impl Decoder {
         self.feed(&[])
     }
 
-    /// Whether it holds the beginning of a large frame.
-    pub fn is_amid_large(&self) -> bool {
-        if self.stage != Stage::Open || self.filled < HEADER_BYTES {
-            return false;
-        }
-        let header = self.tail.first_chunk().map(|header| self.header(header));
-        matches!(header, Some(Ok((_, bytes))) if bytes >= Buffer::LARGE_BYTES)
-    }
-
     /// Bytes held of a frame that is not complete.
     pub fn partial_bytes(&self) -> usize {
         self.filled

@@ -201,12 +201,6 @@ impl Connection {
         }
     }
 
-    /// Whether a part of a large frame has arrived.
-    pub fn is_amid_large(&self) -> bool {
-        let decoder = self.decoder.as_ref();
-        decoder.is_some_and(Decoder::is_amid_large)
-    }
-
     /// Writes as much of the outbox as the socket takes; returns how many bytes of it were the
     /// role's.
     ///

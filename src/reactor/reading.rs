@@ -5,10 +5,10 @@
 //!
 //! Invariant: every byte read is the decoder's before the next is, in the order in which they came.
 
-use super::connection::{Connection, Place, ReadResult, Stage};
+use super::connection::{Place, ReadResult, Stage};
 use super::{Deadline, Outlet, Reactor};
 use crate::frame::{Decoder, FrameError};
-use crate::limits::{PROGRESS_BYTES, PROGRESS_TIMEOUT, READ_BUDGET_BYTES};
+use crate::limits::{PROGRESS_BYTES, PROGRESS_TIMEOUT, READ_BUDGET_BYTES, READ_FRAMES};
 use crate::role::{CloseReason, ConnId, Event, Role};
 use crate::time::Time;
 
@@ -46,13 +46,11 @@ impl Reactor {
             match connection.read(&mut self.read_buffer) {
                 ReadResult::Bytes(place, count) => {
                     budget = budget.saturating_sub(count);
-                    self.decode(slot, place, count, is_first, role, now);
+                    let frames = self.decode(slot, place, count, is_first, role, now);
                     is_first = false;
-                    let connection = self.conns.get(slot);
-                    let is_amid_large = connection.is_some_and(Connection::is_amid_large);
-                    if matches!(place, Place::Buffer) && !is_amid_large {
-                        // What so many small frames ask for is begun, in the pool or at the
-                        // peer, while the next are decoded.
+                    if frames >= READ_FRAMES {
+                        // What they ask for is begun, in the pool or at the peer, while the next
+                        // are decoded.
                         break;
                     }
                 }
@@ -68,7 +66,7 @@ impl Reactor {
             .is_some_and(|connection| connection.readable)
     }
 
-    /// Hands the `count` bytes just read to the role, frame by frame.
+    /// Hands the `count` bytes just read to the role; returns how many frames they were.
     fn decode(
         &mut self,
         slot: usize,
@@ -77,23 +75,24 @@ impl Reactor {
         is_first: bool,
         role: &mut impl Role,
         now: Time,
-    ) {
+    ) -> usize {
         let connection = &mut self.conns[slot];
         if !connection.is_open() {
-            return self.drop_read(slot, count);
+            self.drop_read(slot, count);
+            return 0;
         }
         let conn = connection.id(slot);
         let mut decoder = connection.decoder.take().expect("it is back between reads");
         if is_first {
             role.handle(Event::Heard { conn }, now, &mut self.outlet());
         }
-        let (has_frame, error) = self.lend_frames(&mut decoder, conn, place, count, role, now);
+        let (frames, error) = self.lend_frames(&mut decoder, conn, place, count, role, now);
         let connection = &mut self.conns[slot];
         connection.decoder = Some(decoder);
         connection.gained_bytes += count;
         let is_partial = connection.partial_bytes() > 0;
         let progress = Deadline::Progress(conn);
-        if has_frame || !is_partial {
+        if frames > 0 || !is_partial {
             self.timers.cancel(progress);
         }
         if let Some(error) = error {
@@ -104,10 +103,11 @@ impl Reactor {
             self.conns[slot].gained_bytes = 0;
         }
         self.write_if_sealed(slot);
+        frames
     }
 
     /// Lends the role the frames in the `count` bytes just read, as long as it keeps the connection;
-    /// says whether there was one, and what was wrong.
+    /// says how many there were, and what was wrong.
     fn lend_frames(
         &mut self,
         decoder: &mut Decoder,
@@ -116,7 +116,7 @@ impl Reactor {
         count: usize,
         role: &mut impl Role,
         now: Time,
-    ) -> (bool, Option<FrameError>) {
+    ) -> (usize, Option<FrameError>) {
         let slot = conn.slot as usize;
         let mut outlet = Outlet {
             conns: &mut self.conns,
@@ -128,7 +128,7 @@ impl Reactor {
             Place::Buffer => &self.read_buffer[..count],
             Place::Room => &[],
         };
-        let mut has_frame = false;
+        let mut lent = 0;
         loop {
             let mut frames = match (place, &mut outlet.conns[slot].channel) {
                 (Place::Room, _) => decoder.advance(count),
@@ -136,14 +136,14 @@ impl Reactor {
                 (Place::Buffer, Some(channel)) => {
                     match channel.open(&mut rest, &mut self.plain_buffer) {
                         Ok(opened) => decoder.feed(&self.plain_buffer[..opened]),
-                        Err(error) => return (has_frame, Some(error)),
+                        Err(error) => return (lent, Some(error)),
                     }
                 }
             };
             while outlet.conns[slot].is_open() {
-                let tasks = frames.tasks().inspect(|_| has_frame = true);
+                let tasks = frames.tasks().inspect(|_| lent += 1);
                 role.handle_tasks(conn, tasks, now, &mut outlet);
-                let outcomes = frames.outcomes().inspect(|_| has_frame = true);
+                let outcomes = frames.outcomes().inspect(|_| lent += 1);
                 role.handle_outcomes(conn, outcomes, now, &mut outlet);
                 if !outlet.conns[slot].is_open() {
                     break;
@@ -152,15 +152,15 @@ impl Reactor {
                 // `Payload::set`.
                 match &frames.next() {
                     Some(Ok(frame)) => {
-                        has_frame = true;
+                        lent += 1;
                         role.handle(Event::Frame { conn, frame }, now, &mut outlet);
                     }
-                    Some(Err(error)) => return (has_frame, Some(error.clone())),
+                    Some(Err(error)) => return (lent, Some(error.clone())),
                     None => break,
                 }
             }
             if rest.is_empty() || !outlet.conns[slot].is_open() {
-                return (has_frame, None);
+                return (lent, None);
             }
         }
     }
