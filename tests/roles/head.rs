@@ -5,7 +5,7 @@
 //!
 //! Invariant: see `main.rs`.
 
-use teamster::frame::{Frame, FrameError, Refusal};
+use teamster::frame::{Frame, FrameError, Outcome, Refusal, Status};
 use teamster::head::{Head, HeadConfig};
 use teamster::kernel::{Delivery, Next, Workload};
 use teamster::limits::{
@@ -330,6 +330,28 @@ fn an_answer_to_what_was_not_sent_ends_the_session() {
     bench.expect(&["0: close"]);
     bench.hear(conn(0), outcome(attempt(0, 1), b""));
     assert_eq!(bench.role.scheduler().counts().ready, 2, "it is over");
+}
+
+#[test]
+fn an_answer_to_what_was_not_sent_ends_a_row() {
+    let mut bench = greeted(4, 1, 0);
+    let of = |task| Outcome {
+        attempt: attempt(task, 1),
+        status: Status::Done,
+        run_us: 0,
+        output: Bytes::from(&b""[..]),
+    };
+    // The first shows that the worker can work; the second is the beginning of a row.
+    bench.hear(conn(0), of(0).into());
+    bench.turn();
+    assert_eq!(bench.take().len(), 1, "another task");
+    let mut row = [of(1), of(1), of(2)].into_iter();
+    let Bench { role, said, now } = &mut bench;
+    role.handle_outcomes(conn(0), &mut row, *now, said);
+    bench.expect(&["0: close"]);
+    assert_eq!(row.len(), 1, "nothing is taken behind it");
+    let counts = bench.role.scheduler().counts();
+    assert_eq!((counts.answered, counts.in_flight), (1, 0), "{counts:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use teamster::frame::{Frame, Status};
+use teamster::frame::{Frame, Status, Task};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
@@ -196,6 +196,18 @@ fn a_task_beyond_the_credit_is_refused() {
     bench.expect(&["0: submit 0/1 0", "0: submit 1/1 0", "0: submit 2/1 0"]);
     bench.hear(conn(0), task(3, b""));
     bench.expect(&REFUSED);
+
+    // In a row, of which the rest is left.
+    let mut bench = working();
+    let mut row = (0..5).map(|number| Task {
+        attempt: attempt(number, 1),
+        input: Bytes::from(&b""[..]),
+    });
+    let Bench { role, said, now } = &mut bench;
+    role.handle_tasks(conn(0), &mut row, *now, said);
+    let submitted = ["0: submit 0/1 0", "0: submit 1/1 0", "0: submit 2/1 0"];
+    bench.expect(&[submitted, REFUSED].concat());
+    assert_eq!(row.count(), 1);
 
     let mut bench = working();
     bench.hear(conn(0), task(0, &[0; 101]));
