@@ -316,9 +316,14 @@ fn head_turn(criterion: &mut Criterion) {
                 }
                 let start = Instant::now();
                 head.handle(Event::Heard { conn: CONN }, NOW, &mut wire);
-                decode(&mut decoder, &bytes, |frame| {
-                    head.handle(Event::Frame { conn: CONN, frame }, NOW, &mut wire);
-                });
+                for piece in bytes.chunks(READ_BUFFER_BYTES) {
+                    let mut frames = decoder.feed(piece);
+                    head.handle_outcomes(CONN, frames.outcomes(), NOW, &mut wire);
+                    while let Some(frame) = frames.next() {
+                        let frame = &frame.expect("a frame");
+                        head.handle(Event::Frame { conn: CONN, frame }, NOW, &mut wire);
+                    }
+                }
                 head.flush(NOW, &mut wire);
                 wire.write(&mut head);
                 elapsed += start.elapsed();
@@ -363,17 +368,20 @@ fn worker_turn(criterion: &mut Criterion) {
             for _ in 0..turns {
                 let start = Instant::now();
                 worker.handle(Event::Heard { conn: CONN }, NOW, &mut wire);
-                decode(&mut decoder, &bytes, |frame| {
-                    worker.handle(Event::Frame { conn: CONN, frame }, NOW, &mut wire);
-                });
+                for piece in bytes.chunks(READ_BUFFER_BYTES) {
+                    let mut frames = decoder.feed(piece);
+                    worker.handle_tasks(CONN, frames.tasks(), NOW, &mut wire);
+                    while let Some(frame) = frames.next() {
+                        let frame = &frame.expect("a frame");
+                        worker.handle(Event::Frame { conn: CONN, frame }, NOW, &mut wire);
+                    }
+                }
                 worker.flush(NOW, &mut wire);
                 elapsed += start.elapsed();
                 // The pool's part.
                 completions.extend(wire.submitted.drain(..).map(completion));
                 let start = Instant::now();
-                for done in &completions {
-                    worker.handle(Event::Completed(done), NOW, &mut wire);
-                }
+                worker.handle_completed(&completions, NOW, &mut wire);
                 completions.clear();
                 worker.flush(NOW, &mut wire);
                 wire.write(&mut worker);
