@@ -272,7 +272,8 @@ pub trait Sink {
     /// Tells the pool which kernel the attempts of a session run, and how long each may take. Once,
     /// before the first.
     fn prepare(&mut self, conn: ConnId, kernel: Arc<dyn Kernel>, timeout: Option<Duration>);
-    /// Gives an attempt to the pool; answered by one `Completed` unless revoked.
+    /// Gives an attempt to the pool; answered by one `Completed` unless revoked. Roles call
+    /// `submit_all`; this is what a sink without a better way for a row has to have.
     fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>);
     /// The same for attempts in a row.
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! Frames of one kind in a row.
 //!
-//! What it is: the way of the two kinds that come by the million. Of a frame in a row only what may
-//! differ from the one before is looked at, and it is lent as its fields: a [`Frame`](super::Frame)
-//! that may be any kind has to be stored and loaded again. What it is not: a second opinion on what is
+//! What it is: the way of the two kinds that come by the million. What is the same for all frames of
+//! a row is asked once, and each is lent as its fields: a [`Frame`](super::Frame) that may be any kind
+//! has to be stored and loaded again. What it is not: a second opinion on what is
 //! right: whatever is not plainly the next of the row ends it, and is left to
 //! [`Frames::next`](super::Frames::next).
 //!

@@ -97,9 +97,10 @@ mod tests {
     fn state(scheduler: &mut Scheduler) -> String {
         scheduler.check();
         let held = [0, 1].map(|w| (scheduler.held_tasks(w), scheduler.held_bytes(w)));
+        let longest = [0, 1].map(|w| scheduler.longest_held(w));
         let mean = scheduler.output_bytes_mean;
         let mut state = format!(
-            "{:?} {held:?} {mean} {:?}",
+            "{:?} {held:?} {longest:?} {mean} {:?}",
             scheduler.counts(),
             scheduler.typical
         );
@@ -167,6 +168,23 @@ mod tests {
         let odd = outcome(6, 1, Status::Done);
         let other = scheduler.answer_row(0, &mut [odd].into_iter(), NOW, |_| {});
         assert_eq!(other, Some(odd));
+    }
+
+    #[test]
+    fn while_a_task_is_doubted_or_run_twice_or_tried_again_nothing_is_in_a_row() {
+        let done = outcome(4, 1, Status::Done);
+        let failed = outcome(0, 1, Status::Failed).attempt;
+        for trouble in 0..3 {
+            let mut scheduler = scheduler(true).retrying(1);
+            match trouble {
+                0 => _ = scheduler.doubt(0, failed, b"", 0, NOW),
+                1 => _ = scheduler.duplicate(0, 1, NOW),
+                _ => _ = scheduler.retry(0, failed),
+            }
+            let other = scheduler.answer_row(0, &mut [done].into_iter(), NOW, |_| {});
+            assert_eq!(other, Some(done), "{trouble}");
+            scheduler.check();
+        }
     }
 
     #[test]
