@@ -11,12 +11,13 @@
 //! Invariant: between two attempts per slot (one while it is throttled) and the credit; integers only,
 //! so that it replays.
 
+use crate::limits::{CHUNK_FEW, CHUNK_FEW_TIME};
 use crate::time::{Duration, Time};
 
 /// Shortest time from one change of the depth to the next.
 const SAMPLE: Duration = Duration::from_micros(200);
 /// A worker holds what its slots run in this time: long enough to hide a round trip and its wake-ups,
-/// short enough that nothing waits long.
+/// short enough that nothing waits long. Or as many as a slot takes at once, if those are more.
 const AHEAD_US: u64 = 3_000;
 /// Of a large output so many bytes count as a microsecond of running.
 const BYTES_PER_US: u64 = 1024;
@@ -34,9 +35,8 @@ pub struct Depth {
     /// Attempts per slot, at least.
     per_slot: u32,
     ceiling: u32,
-    /// The latest attempts, and how long they ran together.
-    ran: u64,
-    ran_us: u64,
+    /// The latest attempts.
+    latest: Row,
     since: Time,
 }
 
@@ -44,7 +44,10 @@ pub struct Depth {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row {
     ran: u64,
+    /// How long they ran together ...
     ran_us: u64,
+    /// ... and what their outputs count for.
+    bytes_us: u64,
 }
 
 impl Row {
@@ -52,7 +55,25 @@ impl Row {
     #[inline(always)]
     pub fn add(&mut self, run_us: u32, output_bytes: usize) {
         self.ran += 1;
-        self.ran_us += u64::from(run_us) + output_bytes as u64 / BYTES_PER_US;
+        self.ran_us += u64::from(run_us);
+        self.bytes_us += output_bytes as u64 / BYTES_PER_US;
+    }
+
+    /// How many attempts like these `slots` slots should have before them.
+    fn ahead(&self, slots: u64) -> u64 {
+        let run_in = |time_us: u64, us: u64| time_us * self.ran / us.max(1);
+        // Large outputs are no more at once for being few.
+        let few = run_in(CHUNK_FEW_TIME.as_micros() as u64, self.ran_us)
+            .min(run_in(AHEAD_US, self.bytes_us))
+            .min(CHUNK_FEW as u64);
+        let ahead = run_in(slots * AHEAD_US, self.ran_us + self.bytes_us);
+        ahead.max(slots * few)
+    }
+
+    fn halve(&mut self) {
+        for sum in [&mut self.ran, &mut self.ran_us, &mut self.bytes_us] {
+            *sum /= 2;
+        }
     }
 }
 
@@ -64,8 +85,7 @@ impl Depth {
             slots: 0,
             per_slot: 2,
             ceiling: credit,
-            ran: 0,
-            ran_us: 0,
+            latest: Row::default(),
             since: now,
         };
         depth.set_slots(slots);
@@ -95,11 +115,12 @@ impl Depth {
 
     /// The same for several, as if the longest of them had come last.
     pub fn ran_row(&mut self, row: Row) {
-        self.ran += row.ran;
-        self.ran_us += row.ran_us;
-        while self.ran > MEAN_TASKS || self.ran_us > MEAN_US {
-            self.ran /= 2;
-            self.ran_us /= 2;
+        let latest = &mut self.latest;
+        latest.ran += row.ran;
+        latest.ran_us += row.ran_us;
+        latest.bytes_us += row.bytes_us;
+        while latest.ran > MEAN_TASKS || latest.ran_us + latest.bytes_us > MEAN_US {
+            latest.halve();
         }
     }
 
@@ -108,11 +129,7 @@ impl Depth {
     pub fn tasks(&mut self, now: Time) -> u32 {
         if now.since(self.since) >= SAMPLE {
             self.since = now;
-            let ahead = match self.ran {
-                0 => 0,
-                ran => u64::from(self.slots) * AHEAD_US * ran / self.ran_us.max(1),
-            };
-            self.tasks = u32::try_from(ahead)
+            self.tasks = u32::try_from(self.latest.ahead(self.slots.into()))
                 .unwrap_or(u32::MAX)
                 .saturating_add(self.floor())
                 .min(self.tasks.saturating_mul(2))
@@ -150,6 +167,22 @@ mod tests {
         assert_eq!(run(&mut depth, 3, &[1_000_000; 2])[2], 4);
         assert!(run(&mut depth, 20, &tiny)[19] > 1000, "forgets");
         assert_eq!(run(&mut depth, 3, &[u32::MAX; 2])[2], 4);
+    }
+
+    #[test]
+    fn as_many_of_a_millisecond_as_a_slot_takes_at_once() {
+        let depth = |run_us, output_bytes| {
+            let mut depth = Depth::new(2, 4096, Time::ZERO);
+            (0..100).for_each(|_| depth.ran(run_us, output_bytes));
+            let settled = |_| depth.tasks(depth.since + SAMPLE);
+            (0..10).map(settled).last()
+        };
+        assert_eq!(depth(900, 8), Some(4 + 2 * 16));
+        assert_eq!(depth(4_500, 8), Some(4 + 2 * 3));
+        assert_eq!(depth(10_000, 8), Some(4 + 2));
+        assert_eq!(depth(17_000, 8), Some(4));
+        assert_eq!(depth(100, 8), Some(4 + 60), "many, not a few");
+        assert_eq!(depth(1_000, 1 << 20), Some(4 + 4), "large ones");
     }
 
     #[test]

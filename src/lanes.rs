@@ -74,6 +74,13 @@ impl Lane {
         share.min(self.run_in(CHUNK_TIME).max(few)).max(1)
     }
 
+    /// In which time so many are to be through: as long as it should take them, so that a few long
+    /// ones among many short ones do not hold back those for longer than they must.
+    fn chunk_time(&self, chunk: usize) -> Duration {
+        let run = Duration::from_nanos(self.run_ns_mean.saturating_mul(chunk as u64));
+        run.clamp(CHUNK_TIME, CHUNK_FEW_TIME)
+    }
+
     /// How many attempts run in that time.
     fn run_in(&self, time: Duration) -> usize {
         let count = time.as_nanos() as u64 / self.run_ns_mean.max(1);
@@ -148,7 +155,8 @@ impl Lanes {
         let lane = &mut self.lanes[index];
         let chunk = lane.chunk(threads);
         self.has_chunks |= chunk > 1;
-        slot.load(lane.conn, lane.timeout, &mut lane.queue, chunk);
+        let chunk_time = lane.chunk_time(chunk);
+        slot.load(lane.conn, lane.timeout, &mut lane.queue, chunk, chunk_time);
         Some(Arc::clone(&lane.kernel))
     }
 
@@ -344,7 +352,7 @@ mod tests {
 
     #[test]
     fn short_attempts_are_taken_together_and_shared_among_threads() {
-        let mut lanes = lanes(&[180]);
+        let mut lanes = lanes(&[250]);
         assert_eq!(
             take(&mut lanes, 2),
             Some((0, vec![0])),
@@ -352,26 +360,27 @@ mod tests {
         );
         (0..40).for_each(|_| run_one(&mut lanes, Duration::ZERO, 0));
         let (_, tasks) = take(&mut lanes, 3).unwrap();
-        assert_eq!(tasks, Vec::from_iter(41..88), "a third of 139");
+        assert_eq!(tasks, Vec::from_iter(41..111), "a third of 209");
         (0..40).for_each(|_| run_one(&mut lanes, CHUNK_TIME / 10, 0));
-        assert_eq!(take(&mut lanes, 1).unwrap().1.len(), 10);
+        assert_eq!(take(&mut lanes, 1).unwrap().1.len(), CHUNK_FEW);
+        (0..40).for_each(|_| run_one(&mut lanes, CHUNK_TIME / 20, 0));
+        assert_eq!(take(&mut lanes, 1).unwrap().1.len(), 20);
     }
 
     #[test]
     fn of_attempts_of_a_millisecond_a_few_are_taken_together_but_one_stays() {
         for (run, expected) in [
-            (CHUNK_TIME, [4, 4, 3, 1]),
+            (CHUNK_TIME, [16, 16, 8, 1]),
             (CHUNK_FEW_TIME / 2, [2, 2, 2, 1]),
             (CHUNK_FEW_TIME, [1, 1, 1, 1]),
         ] {
-            for (waiting, chunk) in [9, 6, 4, 2].into_iter().zip(expected) {
+            for (waiting, chunk) in [30, 17, 9, 2].into_iter().zip(expected) {
                 let mut lanes = lanes(&[40 + waiting]);
                 (0..40).for_each(|_| run_one(&mut lanes, run, 0));
-                assert_eq!(
-                    take(&mut lanes, 1).unwrap().1.len(),
-                    chunk,
-                    "{run:?} {waiting}"
-                );
+                let mut slot = Slot::default();
+                lanes.take(1, &mut slot).unwrap();
+                assert_eq!(slot.waiting.len(), chunk, "{run:?} {waiting}");
+                assert_eq!(slot.chunk_time(), run * chunk as u32);
             }
         }
     }
@@ -443,7 +452,13 @@ mod tests {
             let input = Payload::EMPTY;
             Job { attempt, input }
         };
-        slot.load(conn(0), Some(timeout), &mut (0..2).map(job).collect(), 2);
+        slot.load(
+            conn(0),
+            Some(timeout),
+            &mut (0..2).map(job).collect(),
+            2,
+            CHUNK_TIME,
+        );
         begin(&mut slot).unwrap();
         let mut now = Time::ZERO;
         lanes.check_at(Some(now + timeout));

@@ -13,7 +13,7 @@ use std::iter;
 
 use super::Job;
 use crate::frame::Status;
-use crate::limits::{CHUNK_FEW, CHUNK_FEW_TIME, CHUNK_TIME, FINISHED_BYTES_MAX, STOP_GRACE};
+use crate::limits::{FINISHED_BYTES_MAX, STOP_GRACE};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::{Duration, Time};
@@ -23,6 +23,7 @@ use crate::time::{Duration, Time};
 pub struct Slot {
     conn: Option<ConnId>,
     timeout: Option<Duration>,
+    chunk_time: Duration,
     state: State,
     pub(super) waiting: VecDeque<Job>,
     pub(super) done: Vec<Completion>,
@@ -72,17 +73,20 @@ pub enum Check {
 }
 
 impl Slot {
-    /// Takes the first `count` attempts of a session's queue, each of which may run for `timeout`.
+    /// Takes the first `count` attempts of a session's queue, each of which may run for `timeout`, all
+    /// in `chunk_time`.
     pub(super) fn load(
         &mut self,
         conn: ConnId,
         timeout: Option<Duration>,
         queue: &mut VecDeque<Job>,
         count: usize,
+        chunk_time: Duration,
     ) {
         assert!(matches!(self.state, State::Free) && self.waiting.is_empty());
         self.conn = Some(conn);
         self.timeout = timeout;
+        self.chunk_time = chunk_time;
         match count == queue.len() {
             true => super::move_all(queue, &mut self.waiting),
             false => self.waiting.extend(queue.drain(..count)),
@@ -96,10 +100,7 @@ impl Slot {
 
     /// In which time it is to be through with what it has just taken.
     pub fn chunk_time(&self) -> Duration {
-        match self.waiting.len() {
-            ..=CHUNK_FEW => CHUNK_FEW_TIME,
-            _ => CHUNK_TIME,
-        }
+        self.chunk_time
     }
 
     /// Begins the next attempt, whose input takes the place of `input`.
@@ -272,6 +273,7 @@ mod tests {
     use super::super::Lanes;
     use super::*;
     use crate::kernel::{Kernel, KernelError, Stop};
+    use crate::limits::CHUNK_TIME;
     use std::sync::Arc;
 
     const CONN: ConnId = ConnId {
@@ -309,7 +311,7 @@ mod tests {
     fn slot(timeout: Option<Duration>) -> (Lanes, Slot) {
         let (mut lanes, mut slot) = (Lanes::default(), Slot::default());
         lanes.open(CONN, Arc::new(Nothing), timeout);
-        slot.load(CONN, timeout, &mut (0..3).map(job).collect(), 3);
+        slot.load(CONN, timeout, &mut (0..3).map(job).collect(), 3, CHUNK_TIME);
         begin(&mut slot, at(0)).unwrap();
         (lanes, slot)
     }
