@@ -8,6 +8,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{helper, map, numbers};
@@ -30,6 +31,13 @@ fn marked(mark: &str) -> Vec<u32> {
     numbers.collect()
 }
 
+/// What nothing else has among its arguments, the other test at the same time included.
+fn mark() -> String {
+    static MARKS: AtomicU32 = AtomicU32::new(0);
+    let number = MARKS.fetch_add(1, Ordering::Relaxed);
+    format!("mark-{}-{number}-", std::process::id())
+}
+
 /// One cluster of two workers and a head whose programs bear a mark.
 struct Cluster {
     mark: String,
@@ -38,8 +46,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(round: u32, what: &str) -> Cluster {
-        let mark = format!("mark-{what}-{}-{round}-", std::process::id());
+    fn start() -> Cluster {
+        let mark = mark();
         let workers = vec![helper(&["/bin/sh"]), helper(&["/bin/sh"])];
         let addresses: Vec<&str> = workers.iter().map(|worker| &worker.address[..]).collect();
         let options = format!("-w {}", addresses.join(","));
@@ -72,7 +80,7 @@ impl Cluster {
 }
 
 fn kill_worker(round: u32) {
-    let mut cluster = Cluster::start(round, "worker");
+    let mut cluster = Cluster::start();
     let victim = round as usize % 2;
     cluster.workers[victim].process.kill();
     let survivor = cluster.workers.remove(1 - victim);
@@ -83,8 +91,8 @@ fn kill_worker(round: u32) {
     drop(survivor);
 }
 
-fn kill_head(round: u32) {
-    let mut cluster = Cluster::start(round, "head");
+fn kill_head() {
+    let mut cluster = Cluster::start();
     cluster.head.kill();
     cluster.expect_nothing_left(Instant::now());
     for worker in &mut cluster.workers {
@@ -92,8 +100,8 @@ fn kill_head(round: u32) {
     }
 }
 
-fn kill_both_workers(round: u32) {
-    let mut cluster = Cluster::start(round, "workers");
+fn kill_both_workers() {
+    let mut cluster = Cluster::start();
     for worker in &mut cluster.workers {
         worker.process.kill();
     }
@@ -101,8 +109,8 @@ fn kill_both_workers(round: u32) {
 }
 
 /// A program that is killed has failed; with a retry it runs again.
-fn kill_program(round: u32) {
-    let mark = format!("mark-program-{}-{round}-", std::process::id());
+fn kill_program() {
+    let mark = mark();
     let worker = helper(&["/bin/sh"]);
     let options = format!("--retries 1 -w {}", worker.address);
     let script = "sleep 0.02; echo ${1}";
@@ -127,9 +135,9 @@ fn kill_program(round: u32) {
 fn whoever_is_killed_nothing_is_left_and_nothing_lost() {
     for round in 0..2 {
         kill_worker(round);
-        kill_head(round);
-        kill_both_workers(round);
-        kill_program(round);
+        kill_head();
+        kill_both_workers();
+        kill_program();
     }
 }
 
@@ -138,8 +146,8 @@ fn whoever_is_killed_nothing_is_left_and_nothing_lost() {
 fn whoever_is_killed_twenty_times_nothing_is_left_and_nothing_lost() {
     for round in 0..20 {
         kill_worker(round);
-        kill_head(round);
-        kill_both_workers(round);
-        kill_program(round);
+        kill_head();
+        kill_both_workers();
+        kill_program();
     }
 }
