@@ -49,6 +49,32 @@ const ROWS: &[Row] = &[
         ">= 0.35",
     ),
     row(Empty, "empty_in_flight_max", "most tasks in flight", ""),
+    row(Empty, "empty_4096_per_s", "tasks/s, 4,096 in flight", ""),
+    row(
+        Empty,
+        "handover_floor_4096_per_s",
+        "tasks/s, hand-over floor, 4,096",
+        "",
+    ),
+    row(
+        Empty,
+        "empty_of_handover_4096",
+        "of the hand-over floor, 4,096",
+        ">= 0.35",
+    ),
+    row(Empty, "empty_2048_per_s", "tasks/s, 2,048 in flight", ""),
+    row(
+        Empty,
+        "handover_floor_2048_per_s",
+        "tasks/s, hand-over floor, 2,048",
+        "",
+    ),
+    row(
+        Empty,
+        "empty_of_handover_2048",
+        "of the hand-over floor, 2,048",
+        ">= 0.35",
+    ),
     row(Empty, "head_cpu_us_per_task", "CPU us per task, head", ""),
     row(
         Empty,
