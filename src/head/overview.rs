@@ -115,9 +115,11 @@ impl<W: Workload> Head<W> {
         let session = link.session();
         Worker {
             name: &link.name,
-            standing: match self.ended {
-                Some(_) if !link.was_tried() => Standing::Unanswered,
-                _ => standing(link),
+            standing: match (self.ended, standing(link)) {
+                (Some(_), _) if !link.was_tried() => Standing::Unanswered,
+                // Nobody is, once it is over: whether it was just then is mere chance.
+                (Some(_), Standing::Dialing | Standing::Greeting) => Standing::Waiting,
+                (_, standing) => standing,
             },
             slots: link.slots,
             slots_hung: session.map_or(0, |session| session.slots_hung()),

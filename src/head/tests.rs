@@ -8,7 +8,7 @@
 use super::*;
 use crate::frame::{Frame, Status};
 use crate::kernel::{Delivery, Kernel, Next};
-use crate::limits::{ASIDE_MIN, FAULTS_MAX, OUTPUT_BYTES_MAX};
+use crate::limits::{ASIDE_MIN, BACKOFF_MAX, FAULTS_MAX, OUTPUT_BYTES_MAX};
 use crate::overview::Standing;
 use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, ConnId};
@@ -548,6 +548,22 @@ fn what_had_not_answered_at_the_end_is_not_called_unreachable() {
         bench.head.look(bench.now).workers[1].standing,
         Standing::Unanswered
     );
+}
+
+#[test]
+fn what_was_being_dialled_again_at_the_end_is_called_unreachable() {
+    let mut bench = Bench::new(2, job(1), |_| {});
+    let conn = bench.welcome(0, 0, 1);
+    let (dial, reason) = (1, "no route");
+    bench.tell(Event::DialFailed { dial, reason });
+    bench.turn();
+    bench.now = bench.now + BACKOFF_MAX;
+    bench.turn();
+    let standing = |bench: &Bench| bench.head.look(bench.now).workers[1].standing;
+    assert_eq!(standing(&bench), Standing::Dialing);
+    bench.outcome(conn, 0, 1, Status::Done, 0);
+    bench.turn();
+    assert_eq!(standing(&bench), Standing::Waiting);
 }
 
 #[test]
