@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::PAYLOAD_BYTES_MAX;
-use crate::frame::{Decoder, Frame, Refusal, Side, Status, opening};
+use crate::frame::{Decoder, Frame, Outcome, Refusal, Side, Status, Task, opening};
 use crate::head::{Head, HeadConfig};
 use crate::kernel::{Delivery, Kernel, KernelError, Kernels, Next, Stop, Workload};
 use crate::payload::{Bytes, Payload};
@@ -368,8 +368,11 @@ impl<'a, R: Role> Stage<'a, R> {
         let held = &self.asked.conns[&conn].held;
         let known = held.keys().nth(usize::from(byte >> 5)).copied();
         let number = 1 + u32::from(byte & 7);
-        let task = u64::from(byte >> 3);
-        let stranger = Attempt { task, number };
+        let task_number = u64::from(byte >> 3);
+        let stranger = Attempt {
+            task: task_number,
+            number,
+        };
         let text = self.script.take(usize::from(byte & 63));
         let payload_max = PAYLOAD_BYTES_MAX as u32 - u32::from(byte == 255);
         let frame = match (self.side, kind % 8) {
@@ -395,14 +398,23 @@ impl<'a, R: Role> Stage<'a, R> {
                 incarnation: u64::from(byte >> 6),
                 release: "",
             },
-            (Side::Head, kind) => Frame::Outcome {
-                attempt: known
-                    .filter(|_| kind == 6 || byte & 16 > 0)
-                    .unwrap_or(stranger),
-                status: STATUSES[usize::from(byte % 4)],
-                run_us: u32::from(byte) * 100,
-                output: text.into(),
-            },
+            (Side::Head, kind) => {
+                let first = known.filter(|_| kind == 6 || byte & 16 > 0);
+                let others = held.keys().filter(|&&attempt| Some(attempt) != first);
+                let row = std::iter::once(first.unwrap_or(stranger)).chain(others.copied());
+                let outcome = |attempt| Outcome {
+                    attempt,
+                    status: STATUSES[usize::from(byte % 4)],
+                    run_us: u32::from(byte) * 100,
+                    output: text.into(),
+                };
+                let row = row
+                    .map(outcome)
+                    .take(1 + usize::from(self.script.byte() % 4));
+                let row = row.collect();
+                self.tell(Event::Heard { conn });
+                return self.hear_outcomes(conn, row);
+            }
             (Side::Worker, 2) => Frame::Hello {
                 payload_max,
                 release: "",
@@ -416,10 +428,16 @@ impl<'a, R: Role> Stage<'a, R> {
                 kernel: if byte == 255 { "x" } else { "k" },
                 setup: text,
             },
-            (Side::Worker, _) => Frame::Task {
-                attempt: stranger,
-                input: text.into(),
-            },
+            (Side::Worker, _) => {
+                let task = |task| Task {
+                    attempt: Attempt { task, number },
+                    input: text.into(),
+                };
+                let count = 1 + u64::from(self.script.byte() % 4);
+                self.tell(Event::Heard { conn });
+                return self
+                    .hear_tasks(conn, (task_number..task_number + count).map(task).collect());
+            }
         };
         self.tell(Event::Heard { conn });
         self.hear(conn, frame);
@@ -437,48 +455,76 @@ impl<'a, R: Role> Stage<'a, R> {
         assert_eq!(decoder.feed(&start).next(), None);
         self.tell(Event::Heard { conn });
         let mut frames = decoder.feed(bytes);
-        while let Some(next) = frames.next() {
-            match next {
-                Ok(frame) => self.hear(conn, frame),
-                Err(error) => return self.close_if_open(conn, CloseReason::Protocol(error)),
+        loop {
+            let (tasks, outcomes) = (frames.tasks().collect(), frames.outcomes().collect());
+            self.hear_tasks(conn, tasks);
+            self.hear_outcomes(conn, outcomes);
+            match frames.next() {
+                Some(Ok(frame)) => self.hear(conn, frame),
+                Some(Err(error)) => {
+                    return self.close_if_open(conn, CloseReason::Protocol(error));
+                }
+                None => return,
             }
         }
     }
 
     fn close_if_open(&mut self, conn: ConnId, reason: CloseReason) {
-        if self
-            .asked
-            .conns
-            .get(&conn)
-            .is_some_and(|its| !its.is_closing)
-        {
+        if self.open_conn(conn).is_some() {
             self.close(conn, reason);
         }
     }
 
     /// A frame arrives, unless the role has closed the connection.
     fn hear(&mut self, conn: ConnId, frame: Frame<'_>) {
-        let live = self.asked.conns.get_mut(&conn);
-        let Some(live) = live.filter(|its| !its.is_closing) else {
+        let Some(live) = self.open_conn(conn) else {
             return;
         };
-        match frame {
-            Frame::Welcome {
-                credit_tasks,
-                credit_bytes,
-                ..
-            } => _ = live.credit.get_or_insert((credit_tasks, credit_bytes)),
-            Frame::Outcome { attempt, .. } => _ = live.held.remove(&attempt),
-            // No head sends an attempt twice: the worker need not tell them apart.
-            Frame::Task { attempt, input } if live.held.insert(attempt, input.len()).is_some() => {
-                return;
-            }
-            _ => {}
+        if let Frame::Welcome {
+            credit_tasks,
+            credit_bytes,
+            ..
+        } = frame
+        {
+            live.credit.get_or_insert((credit_tasks, credit_bytes));
         }
         self.tell(Event::Frame {
             conn,
             frame: &frame,
         });
+    }
+
+    /// Tasks arrive in a row; what the role leaves of it comes as frames.
+    fn hear_tasks(&mut self, conn: ConnId, mut row: Vec<Task<'_>>) {
+        let Some(live) = self.open_conn(conn) else {
+            return;
+        };
+        // No head sends an attempt twice: the worker need not tell them apart.
+        row.retain(|task| live.held.insert(task.attempt, task.input.len()).is_none());
+        let mut row = row.into_iter();
+        self.role
+            .handle_tasks(conn, row.by_ref(), self.now, &mut self.asked);
+        row.for_each(|task| self.hear(conn, task.into()));
+    }
+
+    /// The same for outcomes.
+    fn hear_outcomes(&mut self, conn: ConnId, row: Vec<Outcome<'_>>) {
+        let Some(live) = self.open_conn(conn) else {
+            return;
+        };
+        for outcome in &row {
+            live.held.remove(&outcome.attempt);
+        }
+        let mut row = row.into_iter();
+        self.role
+            .handle_outcomes(conn, row.by_ref(), self.now, &mut self.asked);
+        row.for_each(|outcome| self.hear(conn, outcome.into()));
+    }
+
+    /// What the driver knows of a connection, unless the role has closed it.
+    fn open_conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+        let live = self.asked.conns.get_mut(&conn);
+        live.filter(|its| !its.is_closing)
     }
 
     fn complete(&mut self) {
