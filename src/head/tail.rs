@@ -56,11 +56,15 @@ impl<W: Workload> Head<W> {
         // Until somebody is idle nobody could take over what is late, and whatever makes one idle is
         // an event: there is nothing to wake up for.
         let mut indices = 0..self.links.len() as u32;
-        let late_at = late_at.filter(|_| indices.any(|index| self.idle_slots(index, now) > 0));
+        let is_idle = indices.any(|index| self.idle_slots(index, now) > 0);
+        let late_at = late_at.filter(|_| is_idle);
         let indices = 0..self.links.len() as u32;
+        let askable_at = (indices.clone()).filter_map(|index| self.askable_at(index));
+        let askable_at = askable_at.filter(|&at| is_idle && at > now).min();
         let recalled_at = indices.filter_map(|index| self.recalled_until(index));
         let recalled_at = recalled_at.filter(|&at| at > now).min();
-        if let Some(at) = [probe_at, late_at, recalled_at].into_iter().flatten().min() {
+        let next = [probe_at, late_at, askable_at, recalled_at];
+        if let Some(at) = next.into_iter().flatten().min() {
             self.is_tail = true;
             self.timers.set(Timer::Tail, at);
         }
@@ -171,8 +175,22 @@ impl<W: Workload> Head<W> {
         if !link.session()?.has_room(1, 0, 0) || self.is_mute(index, now) {
             return None;
         }
-        let (task, input_bytes) = self.scheduler.recallable(index, link.slots.into())?;
+        let running = match self.askable_at(index) {
+            Some(at) if at <= now => 0,
+            _ => link.slots.into(),
+        };
+        let (task, input_bytes) = self.scheduler.recallable(index, running)?;
         self.idle_worker(index, input_bytes, now).map(|_| task)
+    }
+
+    /// When to ask a worker also for what its slots should have begun: they may be busy for another
+    /// head. What runs is not given up for being asked for. (Where it may run twice, it does instead.)
+    fn askable_at(&self, index: u32) -> Option<Time> {
+        if self.config.relief != Relief::HandBack {
+            return None;
+        }
+        let (.., since) = self.scheduler.longest_held(index)?;
+        Some(since + self.late_after().unwrap_or(LATE_AFTER_MIN))
     }
 
     /// What a worker holds per slot, in 65,536ths of an attempt.

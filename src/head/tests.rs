@@ -291,6 +291,24 @@ fn while_input_is_waited_for_idle_workers_take_over() {
     assert_eq!(bench.said.recalled, 1, "task 1 waits behind task 0");
 }
 
+/// Its only slot may be busy for another head: then it has not begun what it was given first either.
+#[test]
+fn what_should_have_begun_is_asked_back_once_it_is_late() {
+    let mut bench = Bench::new(2, job(2), |config| config.relief = Relief::HandBack);
+    let conns = [0, 1].map(|worker| bench.welcome(worker, 0, 1));
+    let [(busy, task), (idle, other)] = bench.turn()[..] else {
+        panic!("one each");
+    };
+    bench.now = bench.now + Duration::from_secs(1);
+    bench.outcome(conns[idle as usize], other, 1, Status::Done, 1_000_000);
+    bench.turn();
+    assert_eq!(bench.said.recalled, 0, "it may run");
+    bench.live(conns[busy as usize], bench.now + Duration::from_millis(500));
+    assert_eq!(bench.said.recalled, 1);
+    bench.outcome(conns[busy as usize], task, 1, Status::Returned, 0);
+    assert_eq!(bench.turn(), [(idle, task)]);
+}
+
 #[test]
 fn what_no_worker_could_run_fails_without_one() {
     let mut unlucky = job(2);
