@@ -1,7 +1,7 @@
 //! How many attempts a worker should hold.
 //!
 //! What it is: a rule that follows how long the worker's attempts run, so that a slot never waits for
-//! the round trip and hardly anything waits behind a long task. What it is not: the credit, which is
+//! the round trip and little waits behind a long task. What it is not: the credit, which is
 //! the worker's ceiling; the depth stays below it.
 //!
 //! (The rate of the answers would do as well if they came evenly. But tasks of ten microseconds among
@@ -59,13 +59,14 @@ impl Row {
         self.bytes_us += output_bytes as u64 / BYTES_PER_US;
     }
 
-    /// How many attempts like these `slots` slots should have before them.
-    fn ahead(&self, slots: u64) -> u64 {
+    /// How many attempts like these `slots` slots should have before them, `few_max` each whatever
+    /// they take.
+    fn ahead(&self, slots: u64, few_max: u64) -> u64 {
         let run_in = |time_us: u64, us: u64| time_us * self.ran / us.max(1);
-        // Large outputs are no more at once for being few.
+        // Of a few large outputs, too, no more bytes than of many.
         let few = run_in(CHUNK_FEW_TIME.as_micros() as u64, self.ran_us)
             .min(run_in(AHEAD_US, self.bytes_us))
-            .min(CHUNK_FEW as u64);
+            .min(few_max);
         let ahead = run_in(slots * AHEAD_US, self.ran_us + self.bytes_us);
         ahead.max(slots * few)
     }
@@ -92,7 +93,7 @@ impl Depth {
         depth
     }
 
-    /// The worker computes with another number of threads, and begins anew.
+    /// The worker computes with another number of threads; the depth rises from their floor.
     pub fn set_slots(&mut self, slots: u16) {
         self.slots = slots.into();
         self.tasks = self.floor();
@@ -129,7 +130,11 @@ impl Depth {
     pub fn tasks(&mut self, now: Time) -> u32 {
         if now.since(self.since) >= SAMPLE {
             self.since = now;
-            self.tasks = u32::try_from(self.latest.ahead(self.slots.into()))
+            let few_max = match self.per_slot {
+                1 => 0,
+                _ => CHUNK_FEW as u64,
+            };
+            self.tasks = u32::try_from(self.latest.ahead(self.slots.into(), few_max))
                 .unwrap_or(u32::MAX)
                 .saturating_add(self.floor())
                 .min(self.tasks.saturating_mul(2))
@@ -198,6 +203,11 @@ mod tests {
         let mut depth = Depth::new(2, 4096, Time::ZERO);
         depth.set_throttled(true);
         assert_eq!(run(&mut depth, 1, &[1_000_000; 2]), [2]);
+        assert_eq!(
+            run(&mut depth, 9, &[5_000; 20])[8],
+            3,
+            "nor a few of some ms"
+        );
         assert_eq!(run(&mut depth, 12, &[0; 1000])[11], 4096);
         depth.set_throttled(false);
         assert_eq!(run(&mut depth, 3, &[1_000_000; 2])[2], 4);
@@ -207,7 +217,8 @@ mod tests {
     fn large_outputs_take_their_time() {
         let mut depth = Depth::new(1, 4096, Time::ZERO);
         (0..100).for_each(|_| depth.ran(100, 1 << 20));
-        assert_eq!(depth.tasks(Time::from_micros(1_000_000)), 4);
+        let settled = |_| depth.tasks(depth.since + SAMPLE);
+        assert_eq!((0..10).map(settled).last(), Some(4));
     }
 
     #[test]

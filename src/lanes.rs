@@ -225,7 +225,7 @@ impl Lanes {
     }
 
     /// Holds what a slot runs against the time, in a check that comes so `late`, and empties it of
-    /// everything else.
+    /// everything else if it should have been through with that.
     pub fn check(
         &mut self,
         slot: &mut Slot,
@@ -242,8 +242,11 @@ impl Lanes {
         self.check_at(slot.next_check(now));
         // What waits as well: only what it runs could hold back something from now on, and does not.
         let is_empty = !slot.holds_back() && slot.waiting.is_empty();
-        if matches!(check, Check::Hung(_)) || !is_empty {
-            self.collect(slot, finished);
+        let until = slot.holds_until(now);
+        match check {
+            Check::InTime | Check::Stop if is_empty => {}
+            Check::InTime | Check::Stop if now < until => self.check_at(Some(until)),
+            _ => self.collect(slot, finished),
         }
         check
     }
@@ -380,8 +383,22 @@ mod tests {
                 let mut slot = Slot::default();
                 lanes.take(1, &mut slot).unwrap();
                 assert_eq!(slot.waiting.len(), chunk, "{run:?} {waiting}");
-                assert_eq!(slot.chunk_time(), run * chunk as u32);
+                assert_eq!(slot.start(Time::ZERO), Time::ZERO + run * chunk as u32);
             }
+        }
+    }
+
+    #[test]
+    fn a_chunk_has_as_long_as_it_should_take_within_bounds() {
+        for (run, time) in [
+            (Duration::ZERO, CHUNK_TIME),
+            (2 * CHUNK_FEW_TIME, CHUNK_FEW_TIME),
+        ] {
+            let mut lanes = lanes(&[50]);
+            (0..40).for_each(|_| run_one(&mut lanes, run, 0));
+            let mut slot = Slot::default();
+            lanes.take(1, &mut slot).unwrap();
+            assert_eq!(slot.start(Time::ZERO), Time::ZERO + time);
         }
     }
 
@@ -400,11 +417,17 @@ mod tests {
         );
         let mut slot = Slot::default();
         lanes.take(1, &mut slot).unwrap();
+        slot.start(Time::ZERO + CHUNK_TIME);
         begin(&mut slot).unwrap();
         slot.end(Status::Done, |_| {}, Time::ZERO);
         begin(&mut slot).unwrap();
-        let late = lanes.begin_check(due).unwrap();
         let mut finished = Vec::new();
+        let late = lanes.begin_check(due).unwrap();
+        lanes.check(&mut slot, late, due, &mut finished);
+        assert!(finished.is_empty(), "it may still be through in time");
+        let due = due + CHUNK_TIME;
+        assert_eq!(lanes.next_check(), Some(due));
+        let late = lanes.begin_check(due).unwrap();
         lanes.check(&mut slot, late, due, &mut finished);
         assert_eq!(finished.len(), 1);
         assert_eq!(
@@ -417,8 +440,10 @@ mod tests {
         let mut many = super::tests::lanes(&[43]);
         (0..40).for_each(|_| run_one(&mut many, Duration::ZERO, 0));
         many.take(1, &mut slot).unwrap();
+        slot.start(Time::ZERO);
         begin(&mut slot).unwrap();
         many.watch(1, 0, Time::ZERO);
+        let due = Time::ZERO + HOLD_TIME;
         let late = many.begin_check(due).unwrap();
         many.check(&mut slot, late, due, &mut Vec::new());
         slot.end(Status::Done, |_| {}, due);
@@ -459,6 +484,7 @@ mod tests {
             2,
             CHUNK_TIME,
         );
+        slot.start(Time::ZERO);
         begin(&mut slot).unwrap();
         let mut now = Time::ZERO;
         lanes.check_at(Some(now + timeout));

@@ -60,7 +60,7 @@ pub const OUTBOX_BYTES_HIGH: usize = 1 << 20;
 /// ... and starts them again below this. The gap saves a pool lock per frame.
 pub const OUTBOX_BYTES_LOW: usize = 256 << 10;
 /// Output bytes finished in the pool and not yet taken by the reactor, per session; at it the pool
-/// starts no further attempt of that session.
+/// hands out no further attempt of that session. (And so many in one slot: then it hands in.)
 pub const FINISHED_BYTES_MAX: usize = 1 << 20;
 /// A kernel whose time is over must return within this once it is asked to stop; otherwise its
 /// thread is written off.
@@ -75,8 +75,10 @@ pub const CHUNK_FEW: usize = 16;
 /// See [`CHUNK_FEW`].
 pub const CHUNK_FEW_TIME: Duration = Duration::from_millis(16);
 /// A pool thread whose attempt takes longer than expected holds back what it finished before for no
-/// longer than this.
+/// longer than this since it began with what it took. What takes as long as expected is handed in
+/// together.
 pub const HOLD_TIME: Duration = Duration::from_millis(20);
+const _: () = assert!(CHUNK_FEW_TIME.as_micros() < HOLD_TIME.as_micros());
 /// Connections a worker serves at once: those that have greeted.
 pub const CONNECTIONS_MAX: usize = 64;
 
@@ -191,9 +193,10 @@ pub const THROTTLE_RATIO: u64 = 2;
 /// ... and for this part of the span at least: less is what a sleeping task wakes up to.
 pub const THROTTLE_WAIT_PART: u64 = 4;
 /// While workers are idle an attempt that has run for half as long again as usual is late, but not
-/// before this: queues and round trips are no lateness. What was asked back and does not come within
-/// this is not expected any more.
-pub const LATE_AFTER_MIN: Duration = Duration::from_millis(20);
+/// before this: queues and round trips are no lateness, nor is what its worker holds back. What was
+/// asked back and does not come within this is not expected any more.
+pub const LATE_AFTER_MIN: Duration = Duration::from_millis(40);
+const _: () = assert!(LATE_AFTER_MIN.as_micros() >= 2 * HOLD_TIME.as_micros());
 /// The same for a worker that holds something and does not answer a probe; it has a quarter of the
 /// usual time to answer.
 pub const PROBE_WAIT_MIN: Duration = Duration::from_millis(50);

@@ -231,7 +231,7 @@ impl Shared {
         while let Some(kernel) = self.exchange(thread) {
             let begun = self.time(Instant::now());
             let mut slot = thread.slot();
-            let chunk_end = begun + slot.chunk_time();
+            let chunk_end = slot.start(begun);
             let mut next = slot.begin(begun, &mut input);
             drop(slot);
             while next.is_some() {

@@ -2,8 +2,8 @@
 //!
 //! What it is: the file, the thread that writes it, and which attempt stands in which row: one
 //! process per worker, one row per slot. What it is not: exact. The head knows when an answer came
-//! and how long the kernel ran; answers that come together are drawn one after the other, so by a few
-//! milliseconds later than they ran. Attempts that were lost are drawn from sending to loss, apart
+//! and how long the kernel ran; answers that come together are drawn one after the other, so by up to
+//! 20 milliseconds later than they ran. Attempts that were lost are drawn from sending to loss, apart
 //! from the rows.
 //!
 //! Invariant: no two spans of a row overlap, and the run never waits for the file: what it cannot

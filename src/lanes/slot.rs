@@ -13,7 +13,7 @@ use std::iter;
 
 use super::Job;
 use crate::frame::Status;
-use crate::limits::{FINISHED_BYTES_MAX, STOP_GRACE};
+use crate::limits::{FINISHED_BYTES_MAX, HOLD_TIME, STOP_GRACE};
 use crate::payload::Payload;
 use crate::role::{Attempt, Completion, ConnId};
 use crate::time::{Duration, Time};
@@ -24,6 +24,8 @@ pub struct Slot {
     conn: Option<ConnId>,
     timeout: Option<Duration>,
     chunk_time: Duration,
+    /// When it began what it took last; `None` while it has not.
+    begun: Option<Time>,
     state: State,
     pub(super) waiting: VecDeque<Job>,
     pub(super) done: Vec<Completion>,
@@ -87,6 +89,7 @@ impl Slot {
         self.conn = Some(conn);
         self.timeout = timeout;
         self.chunk_time = chunk_time;
+        self.begun = None;
         match count == queue.len() {
             true => super::move_all(queue, &mut self.waiting),
             false => self.waiting.extend(queue.drain(..count)),
@@ -98,9 +101,15 @@ impl Slot {
         self.conn
     }
 
-    /// In which time it is to be through with what it has just taken.
-    pub fn chunk_time(&self) -> Duration {
-        self.chunk_time
+    /// Goes to work on what it has just taken; says when it is to be through with that.
+    pub fn start(&mut self, now: Time) -> Time {
+        self.begun = Some(now);
+        now + self.chunk_time
+    }
+
+    /// Until when it may hold back what it has finished.
+    pub(super) fn holds_until(&self, now: Time) -> Time {
+        self.begun.unwrap_or(now) + HOLD_TIME
     }
 
     /// Begins the next attempt, whose input takes the place of `input`.

@@ -5,11 +5,12 @@
 //!
 //! When a worker is lost, only attempts that *ran* count, and the head cannot always know which did:
 //! of many attempts in flight most are queued, and some may have ended without their outcome having
-//! left. So: if no more are in flight than the worker has slots, all were running, and each counts a
-//! loss. If there are more, nobody is blamed yet; all are *suspects*, and are sent again without
-//! others ahead of them, so that the next loss tells more. A suspect that is then lost while running
-//! was most likely to blame for the first one, too, and both count. And a task whose next loss would
-//! be its last runs alone on a worker. So an innocent neighbour may be delayed, but is never given up.
+//! left. So: if no more are in flight than the worker has slots, all were running (but for what ended
+//! in its last milliseconds), and each counts a loss. If there are more, nobody is blamed yet; all are
+//! *suspects*, and are sent again without others ahead of them, so that the next loss tells more. A
+//! suspect that is then lost while running was most likely to blame for the first one, too, and both
+//! count. And a task whose next loss would be its last runs alone on a worker. So an innocent
+//! neighbour may be delayed, but is never given up.
 //!
 //! Invariant: a task that is given up was alone at its last loss (unless one loss is all it has).
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use teamster::frame::{Status, cut};
 use teamster::kernel::{Kernel, Stop};
 use teamster::lanes::{Check, Job, Lanes, Slot};
-use teamster::limits::{CHUNK_FEW_TIME, HOLD_TIME, STOP_GRACE};
+use teamster::limits::{HOLD_TIME, STOP_GRACE};
 use teamster::payload::{Bytes, Payload};
 use teamster::role::{Attempt, Completion, ConnId, Usage};
 use teamster::time::{Duration, Time};
@@ -200,7 +200,7 @@ impl Pool {
             };
             let thread = &mut self.threads[index];
             thread.kernel = Some(kernel);
-            thread.chunk_end = world.now + thread.slot.chunk_time();
+            thread.chunk_end = thread.slot.start(world.now);
             let has_begun = self.begin(index, world);
             assert!(has_begun, "a runnable lane has attempts");
         }
@@ -415,7 +415,7 @@ impl Pool {
 fn check_hold(since: Option<Time>, world: &World) {
     if let Some(since) = since {
         let held = world.now.since(since);
-        let held_max = (CHUNK_FEW_TIME + HOLD_TIME).saturating_add(world.plan.lateness());
+        let held_max = HOLD_TIME.saturating_add(world.plan.lateness());
         oracle!("held", held < held_max, "outcomes were held for {held:?}");
     }
 }
