@@ -32,8 +32,7 @@ const MEAN_US: u64 = 64_000;
 pub struct Depth {
     tasks: u32,
     slots: u32,
-    /// Attempts per slot, at least.
-    per_slot: u32,
+    is_throttled: bool,
     ceiling: u32,
     /// The latest attempts.
     latest: Row,
@@ -59,8 +58,8 @@ impl Row {
         self.bytes_us += output_bytes as u64 / BYTES_PER_US;
     }
 
-    /// How many attempts like these `slots` slots should have before them, `few_max` each whatever
-    /// they take.
+    /// How many attempts like these `slots` slots should have before them; where those are few, up to
+    /// `few_max` each.
     fn ahead(&self, slots: u64, few_max: u64) -> u64 {
         let run_in = |time_us: u64, us: u64| time_us * self.ran / us.max(1);
         // Of a few large outputs, too, no more bytes than of many.
@@ -84,7 +83,7 @@ impl Depth {
         let mut depth = Depth {
             tasks: 0,
             slots: 0,
-            per_slot: 2,
+            is_throttled: false,
             ceiling: credit,
             latest: Row::default(),
             since: now,
@@ -102,7 +101,7 @@ impl Depth {
     /// While it is throttled nothing waits behind a long attempt: what it holds is late anyway, and
     /// others would be done with it sooner.
     pub fn set_throttled(&mut self, is_throttled: bool) {
-        self.per_slot = if is_throttled { 1 } else { 2 };
+        self.is_throttled = is_throttled;
     }
 
     /// Takes note of an attempt that ran for so long and brought so many bytes. Those take their time,
@@ -130,11 +129,8 @@ impl Depth {
     pub fn tasks(&mut self, now: Time) -> u32 {
         if now.since(self.since) >= SAMPLE {
             self.since = now;
-            let few_max = match self.per_slot {
-                1 => 0,
-                _ => CHUNK_FEW as u64,
-            };
-            self.tasks = u32::try_from(self.latest.ahead(self.slots.into(), few_max))
+            let few_max = if self.is_throttled { 0 } else { CHUNK_FEW };
+            self.tasks = u32::try_from(self.latest.ahead(self.slots.into(), few_max as u64))
                 .unwrap_or(u32::MAX)
                 .saturating_add(self.floor())
                 .min(self.tasks.saturating_mul(2))
@@ -144,7 +140,8 @@ impl Depth {
     }
 
     fn floor(&self) -> u32 {
-        (self.per_slot * self.slots).min(self.ceiling)
+        let per_slot = if self.is_throttled { 1 } else { 2 };
+        (per_slot * self.slots).min(self.ceiling)
     }
 }
 
@@ -174,20 +171,25 @@ mod tests {
         assert_eq!(run(&mut depth, 3, &[u32::MAX; 2])[2], 4);
     }
 
+    /// The depth once it has risen as far as it will.
+    fn settle(depth: &mut Depth) -> u32 {
+        let sample = |_| depth.tasks(depth.since + SAMPLE);
+        (0..12).map(sample).last().expect("twelve")
+    }
+
     #[test]
     fn as_many_of_a_millisecond_as_a_slot_takes_at_once() {
         let depth = |run_us, output_bytes| {
             let mut depth = Depth::new(2, 4096, Time::ZERO);
             (0..100).for_each(|_| depth.ran(run_us, output_bytes));
-            let settled = |_| depth.tasks(depth.since + SAMPLE);
-            (0..10).map(settled).last()
+            settle(&mut depth)
         };
-        assert_eq!(depth(900, 8), Some(4 + 2 * 16));
-        assert_eq!(depth(4_500, 8), Some(4 + 2 * 3));
-        assert_eq!(depth(10_000, 8), Some(4 + 2));
-        assert_eq!(depth(17_000, 8), Some(4));
-        assert_eq!(depth(100, 8), Some(4 + 60), "many, not a few");
-        assert_eq!(depth(1_000, 1 << 20), Some(4 + 4), "large ones");
+        assert_eq!(depth(900, 8), 4 + 2 * 16);
+        assert_eq!(depth(4_500, 8), 4 + 2 * 3);
+        assert_eq!(depth(10_000, 8), 4 + 2);
+        assert_eq!(depth(17_000, 8), 4);
+        assert_eq!(depth(100, 8), 4 + 60, "many, not a few");
+        assert_eq!(depth(1_000, 1 << 20), 4 + 4, "large ones");
     }
 
     #[test]
@@ -217,8 +219,7 @@ mod tests {
     fn large_outputs_take_their_time() {
         let mut depth = Depth::new(1, 4096, Time::ZERO);
         (0..100).for_each(|_| depth.ran(100, 1 << 20));
-        let settled = |_| depth.tasks(depth.since + SAMPLE);
-        assert_eq!((0..10).map(settled).last(), Some(4));
+        assert_eq!(settle(&mut depth), 4);
     }
 
     #[test]
