@@ -49,22 +49,21 @@ impl<W: Workload> Head<W> {
         self.scheduler.prune_long();
         let probe_at = self.probe(now, out);
         self.recall(now, out);
+        let indices = 0..self.links.len() as u32;
         let late_at = match relief {
             Relief::Duplicate => self.duplicate_late(now, out),
-            Relief::None | Relief::HandBack => None,
+            Relief::None | Relief::HandBack => {
+                let askable_at = (indices.clone()).filter_map(|index| self.askable_at(index));
+                askable_at.filter(|&at| at > now).min()
+            }
         };
         // Until somebody is idle nobody could take over what is late, and whatever makes one idle is
         // an event: there is nothing to wake up for.
-        let mut indices = 0..self.links.len() as u32;
-        let is_idle = indices.any(|index| self.idle_slots(index, now) > 0);
-        let late_at = late_at.filter(|_| is_idle);
-        let indices = 0..self.links.len() as u32;
-        let askable_at = (indices.clone()).filter_map(|index| self.askable_at(index));
-        let askable_at = askable_at.filter(|&at| is_idle && at > now).min();
+        let is_idle = |index| self.idle_slots(index, now) > 0;
+        let late_at = late_at.filter(|_| indices.clone().any(is_idle));
         let recalled_at = indices.filter_map(|index| self.recalled_until(index));
         let recalled_at = recalled_at.filter(|&at| at > now).min();
-        let next = [probe_at, late_at, askable_at, recalled_at];
-        if let Some(at) = next.into_iter().flatten().min() {
+        if let Some(at) = [probe_at, late_at, recalled_at].into_iter().flatten().min() {
             self.is_tail = true;
             self.timers.set(Timer::Tail, at);
         }
