@@ -477,48 +477,59 @@ impl<'a, R: Role> Stage<'a, R> {
 
     /// A frame arrives, unless the role has closed the connection.
     fn hear(&mut self, conn: ConnId, frame: Frame<'_>) {
-        let Some(live) = self.open_conn(conn) else {
-            return;
-        };
-        if let Frame::Welcome {
-            credit_tasks,
-            credit_bytes,
-            ..
-        } = frame
-        {
-            live.credit.get_or_insert((credit_tasks, credit_bytes));
+        if self.note(conn, &frame) {
+            self.tell_frame(conn, frame);
         }
-        self.tell(Event::Frame {
-            conn,
-            frame: &frame,
-        });
     }
 
     /// Tasks arrive in a row; what the role leaves of it comes as frames.
     fn hear_tasks(&mut self, conn: ConnId, mut row: Vec<Task<'_>>) {
-        let Some(live) = self.open_conn(conn) else {
-            return;
-        };
-        // No head sends an attempt twice: the worker need not tell them apart.
-        row.retain(|task| live.held.insert(task.attempt, task.input.len()).is_none());
+        row.retain(|&task| self.note(conn, &task.into()));
         let mut row = row.into_iter();
-        self.role
-            .handle_tasks(conn, row.by_ref(), self.now, &mut self.asked);
-        row.for_each(|task| self.hear(conn, task.into()));
+        if self.open_conn(conn).is_some() {
+            let (role, out) = (&mut self.role, &mut self.asked);
+            role.handle_tasks(conn, row.by_ref(), self.now, out);
+        }
+        row.for_each(|task| self.tell_frame(conn, task.into()));
     }
 
     /// The same for outcomes.
-    fn hear_outcomes(&mut self, conn: ConnId, row: Vec<Outcome<'_>>) {
-        let Some(live) = self.open_conn(conn) else {
-            return;
-        };
-        for outcome in &row {
-            live.held.remove(&outcome.attempt);
-        }
+    fn hear_outcomes(&mut self, conn: ConnId, mut row: Vec<Outcome<'_>>) {
+        row.retain(|&outcome| self.note(conn, &outcome.into()));
         let mut row = row.into_iter();
-        self.role
-            .handle_outcomes(conn, row.by_ref(), self.now, &mut self.asked);
-        row.for_each(|outcome| self.hear(conn, outcome.into()));
+        if self.open_conn(conn).is_some() {
+            let (role, out) = (&mut self.role, &mut self.asked);
+            role.handle_outcomes(conn, row.by_ref(), self.now, out);
+        }
+        row.for_each(|outcome| self.tell_frame(conn, outcome.into()));
+    }
+
+    /// Keeps the driver's own account of a frame that arrives; false if it does not.
+    fn note(&mut self, conn: ConnId, frame: &Frame<'_>) -> bool {
+        let Some(live) = self.open_conn(conn) else {
+            return false;
+        };
+        match *frame {
+            Frame::Welcome {
+                credit_tasks,
+                credit_bytes,
+                ..
+            } => _ = live.credit.get_or_insert((credit_tasks, credit_bytes)),
+            Frame::Outcome { attempt, .. } => _ = live.held.remove(&attempt),
+            // No head sends an attempt twice: the worker need not tell them apart.
+            Frame::Task { attempt, input } => {
+                return live.held.insert(attempt, input.len()).is_none();
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn tell_frame(&mut self, conn: ConnId, frame: Frame<'_>) {
+        if self.open_conn(conn).is_some() {
+            let frame = &frame;
+            self.tell(Event::Frame { conn, frame });
+        }
     }
 
     /// What the driver knows of a connection, unless the role has closed it.
