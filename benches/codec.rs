@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mio::{Events, Poll, Token, Waker};
 
-use teamster::frame::{Decoder, Frame, Outbox, Side, Status, opening};
+use teamster::frame::{Decoder, Frame, Outbox, Outcome, Side, Status, Task, opening};
 use teamster::head::{Head, HeadConfig};
 use teamster::journal;
 use teamster::kernel::{Delivery, Kernel, Next, Workload};
@@ -44,19 +44,19 @@ fn first_attempt(task: u64) -> Attempt {
 
 fn task(attempt: Attempt) -> Frame<'static> {
     let input = &NUMBER;
-    Frame::Task {
+    Frame::Task(Task {
         attempt,
         input: input.into(),
-    }
+    })
 }
 
 fn outcome(attempt: Attempt, output: &[u8]) -> Frame<'_> {
-    Frame::Outcome {
+    Frame::Outcome(Outcome {
         attempt,
         status: Status::Done,
         run_us: 1,
         output: output.into(),
-    }
+    })
 }
 
 /// The greeting of a worker that takes a whole window whatever its rate.
@@ -226,7 +226,7 @@ impl Wire {
 
 impl Sink for Wire {
     fn send(&mut self, _: ConnId, frame: Frame<'_>) {
-        if let Frame::Task { attempt, .. } = frame {
+        if let Frame::Task(Task { attempt, .. }) = frame {
             self.sent.push(attempt);
         }
         self.outbox.push(&frame);

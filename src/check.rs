@@ -10,7 +10,7 @@
 mod subject;
 
 use crate::conns::Conns;
-use crate::frame::{Frame, Refusal, Status};
+use crate::frame::{Frame, Outcome, Refusal, Status, Task};
 use crate::kernel::{Next, Workload};
 use crate::limits::{
     CHECK_ANSWER_TIMEOUT, CHECK_MEASURE_TIME, CHECK_PINGS, CHECK_TASK_TIMEOUT, CREDIT_TASKS,
@@ -131,7 +131,7 @@ impl<W: Workload> Check<W> {
             ) => finding.slots = slots,
             (
                 Stage::Measuring { in_flight, .. } | Stage::Draining { in_flight, .. },
-                Frame::Outcome { status, output, .. },
+                Frame::Outcome(Outcome { status, output, .. }),
             ) if *in_flight > 0 => {
                 *in_flight -= 1;
                 match status {
@@ -338,7 +338,7 @@ impl<W: Workload> Check<W> {
                 };
                 self.next_task += 1;
                 let (conn, input) = (*conn, Bytes::from(&self.input));
-                subject.send(conn, Frame::Task { attempt, input }, out);
+                subject.send(conn, Frame::Task(Task { attempt, input }), out);
             }
         }
     }

@@ -157,23 +157,9 @@ pub enum Frame<'a> {
         setup: &'a [u8],
     },
     /// One attempt to run.
-    Task {
-        /// Which attempt of which task.
-        attempt: Attempt,
-        /// Input for the kernel.
-        input: Bytes<'a>,
-    },
+    Task(Task<'a>),
     /// The end of one attempt; exactly one per `Task` unless the session ends first.
-    Outcome {
-        /// Which attempt of which task.
-        attempt: Attempt,
-        /// How it ended.
-        status: Status,
-        /// How long the kernel ran, in microseconds; `u32::MAX` if longer.
-        run_us: u32,
-        /// The output, or the error's text.
-        output: Bytes<'a>,
-    },
+    Outcome(Outcome<'a>),
     /// "Are you there?" Either way.
     Ping,
     /// "Yes." Either way.
@@ -212,8 +198,8 @@ impl<'a> Frame<'a> {
             Frame::Welcome { .. } => Kind::Welcome,
             Frame::Refuse { .. } => Kind::Refuse,
             Frame::Job { .. } => Kind::Job,
-            Frame::Task { .. } => Kind::Task,
-            Frame::Outcome { .. } => Kind::Outcome,
+            Frame::Task(_) => Kind::Task,
+            Frame::Outcome(_) => Kind::Outcome,
             Frame::Ping => Kind::Ping,
             Frame::Pong => Kind::Pong,
             Frame::Drain => Kind::Drain,
@@ -232,8 +218,8 @@ impl<'a> Frame<'a> {
                 Frame::Welcome { release, .. } => field::WELCOME_END + release.len(),
                 Frame::Refuse { reason, .. } => field::REFUSE_END + reason.len(),
                 Frame::Job { kernel, setup, .. } => field::JOB_END + kernel.len() + setup.len(),
-                Frame::Task { input, .. } => field::TASK_END + input.len(),
-                Frame::Outcome { output, .. } => field::OUTCOME_END + output.len(),
+                Frame::Task(task) => field::TASK_END + task.input.len(),
+                Frame::Outcome(outcome) => field::OUTCOME_END + outcome.output.len(),
                 Frame::Ping | Frame::Pong | Frame::Drain => 0,
                 Frame::Cancel { .. } => field::CANCEL_END,
                 Frame::Slots { .. } => field::SLOTS_END,
@@ -293,7 +279,7 @@ impl<'a> Frame<'a> {
                     u8::try_from(kernel.len()).expect("a kernel's name has at most 255 bytes");
                 append(kind, fixed, [kernel.as_bytes(), setup], out)
             }
-            Frame::Task { attempt, input } => {
+            Frame::Task(Task { attempt, input }) => {
                 let write = |fixed: &mut [u8]| write_attempt(fixed, attempt);
                 const NUMBER_END: usize = HEADER_BYTES + field::TASK_END + 8;
                 if let Ok(number) = <&[u8; 8]>::try_from(&input[..]) {
@@ -303,12 +289,12 @@ impl<'a> Frame<'a> {
                 write(&mut fixed);
                 append(kind, fixed, [&input], out)
             }
-            Frame::Outcome {
+            Frame::Outcome(Outcome {
                 attempt,
                 status,
                 run_us,
                 output,
-            } => {
+            }) => {
                 let write = |fixed: &mut [u8]| {
                     write_attempt(fixed, attempt);
                     fixed[field::OUTCOME_STATUS] = match status {
@@ -352,8 +338,8 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     fn parse(kind: Kind, body: Bytes<'a>) -> Result<Frame<'a>, FrameError> {
         match kind {
-            Kind::Task => Task::parse(body).map(Frame::from),
-            Kind::Outcome => Outcome::parse(body).map(Frame::from),
+            Kind::Task => Task::parse(body).map(Frame::Task),
+            Kind::Outcome => Outcome::parse(body).map(Frame::Outcome),
             _ => Frame::parse_rare(kind, body.as_slice()),
         }
     }

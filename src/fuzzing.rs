@@ -16,7 +16,9 @@ use std::borrow::Cow;
 
 use byteorder::{BigEndian, ByteOrder};
 
-use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, Side, Status, opening};
+use crate::frame::{
+    Decoder, Frame, FrameError, HEADER_BYTES, Kind, Outcome, Side, Status, Task, opening,
+};
 use crate::payload::Bytes;
 use crate::rng::SplitMix64;
 use crate::role::Attempt;
@@ -72,16 +74,16 @@ fn behind_large_frame(side: Side, rng: &mut SplitMix64, stream: &[u8]) -> Vec<u8
     let attempt = Attempt { task: 7, number: 1 };
     let payload = vec![b'p'; rng.below(LARGE_PAYLOAD_BYTES_MAX as u64) as usize];
     let frame = match side {
-        Side::Head => Frame::Task {
+        Side::Head => Frame::Task(Task {
             attempt,
             input: Bytes::from(&payload),
-        },
-        Side::Worker => Frame::Outcome {
+        }),
+        Side::Worker => Frame::Outcome(Outcome {
             attempt,
             status: Status::Done,
             run_us: 0,
             output: Bytes::from(&payload),
-        },
+        }),
     };
     frame.encode(&mut whole);
     whole.extend(stream);
@@ -143,10 +145,10 @@ fn decode_within(
         loop {
             // As the reactor does: however it is cut, what is in a row must be what comes alone.
             for task in frames.tasks() {
-                trace.take(&task.into(), &stream[..fed_bytes]);
+                trace.take(&Frame::Task(task), &stream[..fed_bytes]);
             }
             for outcome in frames.outcomes() {
-                trace.take(&outcome.into(), &stream[..fed_bytes]);
+                trace.take(&Frame::Outcome(outcome), &stream[..fed_bytes]);
             }
             let Some(next) = frames.next() else {
                 break;

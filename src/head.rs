@@ -408,20 +408,7 @@ impl<W: Workload> Role for Head<W> {
             Event::DialFailed { dial, reason } => self.lose(dial, reason, now),
             Event::Heard { conn } => self.heard(conn, now),
             Event::Frame { conn, frame } => match *frame {
-                Frame::Outcome {
-                    attempt,
-                    status,
-                    run_us,
-                    output,
-                } => {
-                    let outcome = Outcome {
-                        attempt,
-                        status,
-                        run_us,
-                        output,
-                    };
-                    self.take_row(conn, iter::once(outcome), now, out);
-                }
+                Frame::Outcome(outcome) => self.take_row(conn, iter::once(outcome), now, out),
                 _ => self.frame(conn, frame, now, out),
             },
             Event::Sent { conn, bytes } => self.sent(conn, bytes),

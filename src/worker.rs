@@ -437,9 +437,7 @@ impl Role for Worker {
             Event::Heard { conn } => self.heard(conn, now, out),
             Event::Frame { conn, frame } => {
                 let taken = match *frame {
-                    Frame::Task { attempt, input } => {
-                        self.tasks(conn, iter::once(Task { attempt, input }), out)
-                    }
+                    Frame::Task(task) => self.tasks(conn, iter::once(task), out),
                     _ => self.frame(conn, frame, now, out),
                 };
                 if let Err(refused) = taken {

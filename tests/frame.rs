@@ -2,8 +2,8 @@
 //! error by name. What always holds of a decoder is checked at every step in `fuzzing::decode`.
 
 use teamster::frame::{
-    Decoder, FIXED_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, Outbox, Refusal, Side, Status,
-    opening,
+    Decoder, FIXED_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, Outbox, Outcome, Refusal,
+    Side, Status, Task, opening,
 };
 use teamster::fuzzing::{PAYLOAD_BYTES_MAX, Trace, decode, greeting};
 use teamster::limits::GREETING_BYTES_MAX;
@@ -505,11 +505,11 @@ impl Contents {
                 kernel: &self.text,
                 setup: &self.bytes[..self.bytes.len().min(PAYLOAD_BYTES_MAX - 32)],
             },
-            Kind::Task => Frame::Task {
+            Kind::Task => Frame::Task(Task {
                 attempt,
                 input: Bytes::from(&self.bytes),
-            },
-            Kind::Outcome => Frame::Outcome {
+            }),
+            Kind::Outcome => Frame::Outcome(Outcome {
                 attempt,
                 status: [
                     Status::Done,
@@ -519,7 +519,7 @@ impl Contents {
                 ][rng.below(4) as usize],
                 run_us: rng.next() as u32,
                 output: Bytes::from(&self.bytes),
-            },
+            }),
             Kind::Ping => Frame::Ping,
             Kind::Pong => Frame::Pong,
             Kind::Drain => Frame::Drain,

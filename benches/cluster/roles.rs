@@ -164,7 +164,7 @@ impl Role for Observed {
         match &event {
             Event::Heard { .. } => self.now.visits += 1,
             Event::Frame {
-                frame: Frame::Outcome { .. },
+                frame: Frame::Outcome(_),
                 ..
             } => self.count(1),
             _ => {}

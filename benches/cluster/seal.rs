@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use teamster::channel::{Channel, PLAIN_BYTES_MAX};
-use teamster::frame::{Frame, Outbox, Side};
+use teamster::frame::{Frame, Outbox, Side, Task};
 use teamster::key::{Key, Keys};
 use teamster::role::Attempt;
 
@@ -35,15 +35,15 @@ pub fn seconds(count: u64) -> f64 {
     let attempt = Attempt { task: 0, number: 1 };
     let mut spent = Duration::ZERO;
     for _ in 0..count {
-        outbox.push(&Frame::Task {
+        outbox.push(&Frame::Task(Task {
             attempt,
             input: input.into(),
-        });
+        }));
         spent += pass(&mut head, &mut worker, &mut outbox);
-        outbox.push(&Frame::Task {
+        outbox.push(&Frame::Task(Task {
             attempt,
             input: input.into(),
-        });
+        }));
         spent += pass(&mut worker, &mut head, &mut outbox);
     }
     spent.as_secs_f64()

@@ -6,7 +6,7 @@
 //! Invariant: what the decoder of one side gets is a beginning of what the other's outbox had.
 
 use super::*;
-use crate::frame::{Frame, opening};
+use crate::frame::{Frame, Task, opening};
 use crate::key::Key;
 use crate::role::Attempt;
 
@@ -36,10 +36,10 @@ impl End {
 
     fn say(&mut self, payload: &[u8]) -> Vec<u8> {
         let attempt = Attempt { task: 1, number: 1 };
-        let frame = Frame::Task {
+        let frame = Frame::Task(Task {
             attempt,
             input: payload.into(),
-        };
+        });
         self.outbox.push(&frame);
         let mut said = Vec::new();
         frame.encode(&mut said);

@@ -310,10 +310,10 @@ mod tests {
             payload_max: 0,
             release: "",
         };
-        let task = Frame::Task {
+        let task = Frame::Task(Task {
             attempt,
             input: Bytes::from(&input),
-        };
+        });
         let mut stream = opening(Side::Head).to_vec();
         hello.encode(&mut stream);
         task.encode(&mut stream);
@@ -386,7 +386,7 @@ mod tests {
         for piece in stream.chunks(100_000) {
             let mut frames = decoder.feed(piece);
             while let Some(frame) = frames.next() {
-                if let Frame::Task { input, .. } = frame.unwrap() {
+                if let Frame::Task(Task { input, .. }) = frame.unwrap() {
                     kept.push(Payload::from(input));
                     assert_eq!(kept.last().unwrap().as_ptr(), input.as_ptr());
                 }

@@ -70,8 +70,8 @@ impl Outbox {
         }
         let body_bytes = frame.encoded_bytes() - HEADER_BYTES;
         let payload = match &mut frame {
-            Frame::Task { input, .. } => std::mem::take(input),
-            Frame::Outcome { output, .. } => std::mem::take(output),
+            Frame::Task(task) => std::mem::take(&mut task.input),
+            Frame::Outcome(outcome) => std::mem::take(&mut outcome.output),
             _ => Bytes::default(),
         };
         let begin = self.last.len();
@@ -142,16 +142,17 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Task;
     use crate::role::Attempt;
 
     #[test]
     fn large_frames_go_out_between_small_ones() {
         let large = vec![7; Outbox::CHUNK_BYTES];
         fn task(input: &[u8]) -> Frame<'_> {
-            Frame::Task {
+            Frame::Task(Task {
                 attempt: Attempt { task: 1, number: 1 },
                 input: input.into(),
-            }
+            })
         }
         let mut outbox = Outbox::new(Side::Head);
         let (mut expected, mut written) = (opening(Side::Head).to_vec(), Vec::new());
@@ -183,10 +184,10 @@ mod tests {
         let mut outbox = Outbox::without_opening();
         for _ in 0..2 {
             outbox.push(&Frame::Ping);
-            outbox.push(&Frame::Task {
+            outbox.push(&Frame::Task(Task {
                 attempt,
                 input: payload.lend(),
-            });
+            }));
         }
         let pieces: Vec<&[u8]> = outbox.pieces().collect();
         assert_eq!(pieces.len(), 5);

@@ -10,11 +10,11 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::{Frame, FrameError, HEADER_BYTES, Kind, Status, field, read_attempt, split_payload};
+use super::{FrameError, HEADER_BYTES, Kind, Status, field, read_attempt, split_payload};
 use crate::payload::Bytes;
 use crate::role::Attempt;
 
-/// What a [`Frame::Task`] says.
+/// What a frame says that is a [`Kind::Task`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task<'a> {
     /// Which attempt of which task.
@@ -23,7 +23,7 @@ pub struct Task<'a> {
     pub input: Bytes<'a>,
 }
 
-/// What a [`Frame::Outcome`] says.
+/// What a frame says that is a [`Kind::Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome<'a> {
     /// Which attempt of which task.
@@ -34,31 +34,6 @@ pub struct Outcome<'a> {
     pub run_us: u32,
     /// The output, or the error's text.
     pub output: Bytes<'a>,
-}
-
-impl<'a> From<Task<'a>> for Frame<'a> {
-    #[inline(always)]
-    fn from(Task { attempt, input }: Task<'a>) -> Frame<'a> {
-        Frame::Task { attempt, input }
-    }
-}
-
-impl<'a> From<Outcome<'a>> for Frame<'a> {
-    #[inline(always)]
-    fn from(outcome: Outcome<'a>) -> Frame<'a> {
-        let Outcome {
-            attempt,
-            status,
-            run_us,
-            output,
-        } = outcome;
-        Frame::Outcome {
-            attempt,
-            status,
-            run_us,
-            output,
-        }
-    }
 }
 
 impl<'a> Task<'a> {
@@ -152,7 +127,7 @@ impl<'a, T: Item, P: Fn(Bytes<'a>) -> Result<T, FrameError>> Iterator for Row<'_
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Decoder, Side, opening};
+    use crate::frame::{Decoder, Frame, Side, opening};
 
     const HELLO: Frame<'static> = Frame::Hello {
         payload_max: 0,
@@ -183,12 +158,12 @@ mod tests {
         let mut decoder = greeted();
         let mut bytes = Vec::new();
         for number in 0..3 {
-            Frame::from(task(number, b"in")).encode(&mut bytes);
+            Frame::Task(task(number, b"in")).encode(&mut bytes);
         }
         Frame::Ping.encode(&mut bytes);
-        Frame::from(task(3, b"")).encode(&mut bytes);
+        Frame::Task(task(3, b"")).encode(&mut bytes);
         let whole = bytes.len();
-        Frame::from(task(4, b"")).encode(&mut bytes);
+        Frame::Task(task(4, b"")).encode(&mut bytes);
         let (first, rest) = bytes.split_at(whole + 10);
         let mut frames = decoder.feed(first);
         let expected: Vec<Task> = (0..3).map(|number| task(number, b"in")).collect();
@@ -200,14 +175,14 @@ mod tests {
         assert_eq!(frames.next(), None);
         let mut frames = decoder.feed(rest);
         assert_eq!(frames.tasks().count(), 0, "it begins in what was kept");
-        assert_eq!(frames.next(), Some(Ok(task(4, b"").into())));
+        assert_eq!(frames.next(), Some(Ok(Frame::Task(task(4, b"")))));
     }
 
     #[test]
     fn what_is_not_right_ends_a_row_and_is_told_by_next() {
         let right = {
             let mut bytes = Vec::new();
-            Frame::from(task(7, b"input")).encode(&mut bytes);
+            Frame::Task(task(7, b"input")).encode(&mut bytes);
             bytes
         };
         let changes: [(usize, u8); 4] = [(7, 1), (4, Kind::Outcome as u8), (2, 1), (19, 0)];
@@ -225,7 +200,7 @@ mod tests {
     #[test]
     fn nothing_is_in_a_row_before_the_greeting() {
         let mut bytes = Vec::new();
-        Frame::from(task(0, b"")).encode(&mut bytes);
+        Frame::Task(task(0, b"")).encode(&mut bytes);
         let mut decoder = Decoder::without_opening(Side::Worker, 100);
         let mut frames = decoder.feed(&bytes);
         assert_eq!(frames.tasks().count(), 0);

@@ -166,7 +166,7 @@ impl Sink for Asked {
         let live = self.live(conn);
         live.unsent_bytes += frame.encoded_bytes();
         match frame {
-            Frame::Task { attempt, input } => {
+            Frame::Task(Task { attempt, input }) => {
                 live.held.insert(attempt, input.len());
                 let (tasks, bytes) = live.credit.expect("a task before the greeting");
                 let held_bytes: usize = live.held.values().sum();
@@ -175,7 +175,7 @@ impl Sink for Asked {
                 assert!(is_within, "bytes beyond the credit");
                 assert!(self.tasks.insert(attempt), "an attempt is sent once");
             }
-            Frame::Outcome { attempt, .. } => {
+            Frame::Outcome(Outcome { attempt, .. }) => {
                 assert!(live.held.remove(&attempt).is_some(), "answered once");
             }
             _ => {}
@@ -484,24 +484,24 @@ impl<'a, R: Role> Stage<'a, R> {
 
     /// Tasks arrive in a row; what the role leaves of it comes as frames.
     fn hear_tasks(&mut self, conn: ConnId, mut row: Vec<Task<'_>>) {
-        row.retain(|&task| self.note(conn, &task.into()));
+        row.retain(|&task| self.note(conn, &Frame::Task(task)));
         let mut row = row.into_iter();
         if self.open_conn(conn).is_some() {
             let (role, out) = (&mut self.role, &mut self.asked);
             role.handle_tasks(conn, row.by_ref(), self.now, out);
         }
-        row.for_each(|task| self.tell_frame(conn, task.into()));
+        row.for_each(|task| self.tell_frame(conn, Frame::Task(task)));
     }
 
     /// The same for outcomes.
     fn hear_outcomes(&mut self, conn: ConnId, mut row: Vec<Outcome<'_>>) {
-        row.retain(|&outcome| self.note(conn, &outcome.into()));
+        row.retain(|&outcome| self.note(conn, &Frame::Outcome(outcome)));
         let mut row = row.into_iter();
         if self.open_conn(conn).is_some() {
             let (role, out) = (&mut self.role, &mut self.asked);
             role.handle_outcomes(conn, row.by_ref(), self.now, out);
         }
-        row.for_each(|outcome| self.tell_frame(conn, outcome.into()));
+        row.for_each(|outcome| self.tell_frame(conn, Frame::Outcome(outcome)));
     }
 
     /// Keeps the driver's own account of a frame that arrives; false if it does not.
@@ -515,9 +515,9 @@ impl<'a, R: Role> Stage<'a, R> {
                 credit_bytes,
                 ..
             } => _ = live.credit.get_or_insert((credit_tasks, credit_bytes)),
-            Frame::Outcome { attempt, .. } => _ = live.held.remove(&attempt),
+            Frame::Outcome(Outcome { attempt, .. }) => _ = live.held.remove(&attempt),
             // No head sends an attempt twice: the worker need not tell them apart.
-            Frame::Task { attempt, input } => {
+            Frame::Task(Task { attempt, input }) => {
                 return live.held.insert(attempt, input.len()).is_none();
             }
             _ => {}

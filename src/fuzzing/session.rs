@@ -7,7 +7,7 @@
 
 use super::greeting;
 use crate::channel::{self, Channel, LENGTH_BYTES, MESSAGE_BYTES, PLAIN_BYTES_MAX, TAG_BYTES};
-use crate::frame::{Frame, FrameError, HEADER_BYTES, Outbox, Side};
+use crate::frame::{Frame, FrameError, HEADER_BYTES, Outbox, Side, Task};
 use crate::key::{Key, Keys};
 use crate::limits::GREETING_BYTES_MAX;
 use crate::rng::SplitMix64;
@@ -65,9 +65,11 @@ fn genuine(side: Side) -> (Vec<u8>, Vec<u8>) {
     }
     let attempt = Attempt { task: 1, number: 1 };
     let inputs = INPUTS_BYTES.map(|bytes| vec![0xa5; bytes]);
-    let tasks = inputs.iter().map(|input| Frame::Task {
-        attempt,
-        input: input.into(),
+    let tasks = inputs.iter().map(|input| {
+        Frame::Task(Task {
+            attempt,
+            input: input.into(),
+        })
     });
     for frame in [greeting(side.peer())].into_iter().chain(tasks) {
         outbox.push(&frame);

@@ -14,7 +14,7 @@ use log::info;
 
 use super::link::State;
 use super::{Head, Relief, Timer};
-use crate::frame::Frame;
+use crate::frame::{Frame, Task};
 use crate::kernel::Workload;
 use crate::limits::{LATE_AFTER_MIN, PING_AFTER, PROBE_WAIT_MIN};
 use crate::role::Sink;
@@ -235,7 +235,7 @@ impl<W: Workload> Head<W> {
         let State::Up(session) = &mut self.links[to as usize].state else {
             unreachable!("an idle worker is up");
         };
-        session.send(Frame::Task { attempt, input }, out);
+        session.send(Frame::Task(Task { attempt, input }), out);
     }
 
     /// A worker other than `from` with an idle slot and room for such an input.

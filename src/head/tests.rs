@@ -6,7 +6,7 @@
 //! Invariant: a turn ends with its flush.
 
 use super::*;
-use crate::frame::{Frame, Status};
+use crate::frame::{Frame, Status, Task};
 use crate::kernel::{Delivery, Kernel, Next};
 use crate::limits::{ASIDE_MIN, BACKOFF_MAX, FAULTS_MAX, OUTPUT_BYTES_MAX};
 use crate::overview::Standing;
@@ -93,7 +93,7 @@ impl Sink for Said {
 
     fn send(&mut self, conn: ConnId, frame: Frame<'_>) {
         match frame {
-            Frame::Task { attempt, .. } => self.tasks.push((conn.slot, attempt)),
+            Frame::Task(Task { attempt, .. }) => self.tasks.push((conn.slot, attempt)),
             Frame::Cancel { running: false, .. } => self.recalled += 1,
             _ => {}
         }
@@ -185,12 +185,12 @@ impl Bench {
 
     fn outcome(&mut self, conn: ConnId, task: u64, number: u32, status: Status, run_us: u32) {
         self.tell(Event::Heard { conn });
-        let frame = Frame::Outcome {
+        let frame = Frame::Outcome(Outcome {
             attempt: Attempt { task, number },
             status,
             run_us,
             output: b"o".into(),
-        };
+        });
         self.tell(Event::Frame {
             conn,
             frame: &frame,

@@ -10,7 +10,7 @@ use log::{error, info};
 use super::link::Link;
 use super::replay::FORMER;
 use super::{Head, Supply, Timer};
-use crate::frame::{Frame, Status};
+use crate::frame::{Frame, Status, Task};
 use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
@@ -162,7 +162,7 @@ impl<W: Workload> Head<W> {
                 return true;
             }
             let (attempt, input) = self.scheduler.assign(task, index, now);
-            session.send(Frame::Task { attempt, input }, out);
+            session.send(Frame::Task(Task { attempt, input }), out);
         }
     }
 
@@ -188,7 +188,7 @@ impl<W: Workload> Head<W> {
                 let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
                 if let Some(attempt) = self.scheduler.add_sent(&self.input, index, now, fits) {
                     let input = Bytes::from(&self.input);
-                    session.send_on(Frame::Task { attempt, input }, &mut line);
+                    session.send_on(Frame::Task(Task { attempt, input }), &mut line);
                     continue;
                 }
                 self.scheduler.add_from(&mut self.input);
@@ -198,7 +198,7 @@ impl<W: Workload> Head<W> {
             let Some((attempt, input)) = self.scheduler.assign_fresh(index, now, fits) else {
                 return;
             };
-            session.send_on(Frame::Task { attempt, input }, &mut line);
+            session.send_on(Frame::Task(Task { attempt, input }), &mut line);
         }
     }
 

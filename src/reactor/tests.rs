@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::buffer::Buffer;
-use crate::frame::{Frame, HEADER_BYTES, Status, opening};
+use crate::frame::{Frame, HEADER_BYTES, Outcome, Status, Task, opening};
 use crate::limits::{READ_BUDGET_BYTES, READ_BUFFER_BYTES, SOCKETS_MAX};
 use crate::payload::Bytes;
 use crate::role::{Attempt, Sink};
@@ -178,12 +178,12 @@ fn a_peer_that_takes_nothing_is_given_up_and_one_that_takes_anything_is_not() {
     let conn = reactor.conns[slot].id(slot);
     // More than sockets hold, twice.
     let output = &vec![0; 64 << 20][..];
-    let frame = Frame::Outcome {
+    let frame = Frame::Outcome(Outcome {
         attempt: Attempt { task: 0, number: 1 },
         status: Status::Done,
         run_us: 0,
         output: output.into(),
-    };
+    });
     reactor.outlet().send(conn, frame);
     reactor.is_busy = true;
     let send_until_stuck = |reactor: &mut Reactor, closer: &mut Closer| {
@@ -319,7 +319,7 @@ fn a_turn_takes_a_buffer_of_small_frames_and_its_budget_of_large_ones() {
             while bytes.len() < 2 * READ_BUDGET_BYTES {
                 let input = Bytes::from(&input);
                 let attempt = Attempt { task: 0, number: 1 };
-                Frame::Task { attempt, input }.encode(&mut bytes);
+                Frame::Task(Task { attempt, input }).encode(&mut bytes);
             }
             let mut peer = std::net::TcpStream::connect(address).unwrap();
             peer.write_all(&bytes).unwrap();

@@ -9,7 +9,7 @@ use log::debug;
 
 use super::session::{Phase, Refused, Session};
 use super::{Worker, WorkerConfig};
-use crate::frame::{Frame, Kind, Status, Task};
+use crate::frame::{Frame, Kind, Outcome, Status, Task};
 use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::payload::Bytes;
 use crate::role::{Completion, ConnId, Sink};
@@ -87,12 +87,12 @@ impl Worker {
                 None => (done.status, done.output.lend()),
                 Some(reason) => (Status::Failed, Bytes::from(reason)),
             };
-            let outcome = Frame::Outcome {
+            let outcome = Frame::Outcome(Outcome {
                 attempt: done.attempt,
                 status,
                 run_us: done.run_us,
                 output,
-            };
+            });
             session.send_on(outcome, &mut line);
         }
         drop(line);

@@ -258,7 +258,7 @@ fn mortal(host: &str) -> String {
             while let Some(frame) = frames.next() {
                 match frame.unwrap() {
                     Frame::Ping => drop(Frame::Pong.encode(&mut bytes)),
-                    Frame::Task { .. } => return close(stream),
+                    Frame::Task(_) => return close(stream),
                     _ => {}
                 }
             }

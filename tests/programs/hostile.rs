@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::net::{Client, HELLO};
 use crate::common::{Run, Worker, run_head, squares, until, worker};
-use teamster::frame::{Frame, PROTOCOL_VERSION, Side, opening};
+use teamster::frame::{Frame, PROTOCOL_VERSION, Side, Task, opening};
 use teamster::limits::{PROGRESS_TIMEOUT, STRANGER_LINES_MAX};
 use teamster::rng::SplitMix64;
 use teamster::role::Attempt;
@@ -81,10 +81,10 @@ fn task(number: u64, input: &[u8]) -> Frame<'_> {
         task: number,
         number: 1,
     };
-    Frame::Task {
+    Frame::Task(Task {
         attempt,
         input: input.into(),
-    }
+    })
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::net::{Client, HELLO, refusal};
 use crate::common::{Process, Worker, until, worker};
 use teamster::command::{CommandLine, Ended, Mode, NAME, Report};
-use teamster::frame::{Decoder, Frame, Side, Status};
+use teamster::frame::{Decoder, Frame, Outcome, Side, Status, Task};
 use teamster::role::Attempt;
 
 const ATTEMPT: Attempt = Attempt { task: 7, number: 1 };
@@ -51,10 +51,10 @@ impl Session {
     }
 
     fn task(&mut self, line: &str) {
-        self.client.frame(Frame::Task {
+        self.client.frame(Frame::Task(Task {
             attempt: ATTEMPT,
             input: line.into(),
-        });
+        }));
     }
 
     /// The next outcome's status and output.
@@ -65,7 +65,7 @@ impl Session {
             assert!(count > 0, "the worker closed");
             let mut frames = self.decoder.feed(&bytes[..count]);
             while let Some(frame) = frames.next() {
-                if let Frame::Outcome { status, output, .. } = frame.unwrap() {
+                if let Frame::Outcome(Outcome { status, output, .. }) = frame.unwrap() {
                     return (status, output.to_vec());
                 }
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::common::net::{Client, HELLO, refusal};
 use crate::common::{Worker, run_head, squares};
-use teamster::frame::{Decoder, Frame, Side, Status, opening};
+use teamster::frame::{Decoder, Frame, Outcome, Side, Status, Task, opening};
 use teamster::role::Attempt;
 
 fn python() -> Worker {
@@ -61,10 +61,10 @@ impl Session {
 
     fn task(&mut self, task: u64, input: &[u8]) {
         let attempt = attempt(task);
-        self.client.frame(Frame::Task {
+        self.client.frame(Frame::Task(Task {
             attempt,
             input: input.into(),
-        });
+        }));
     }
 
     /// Waits for the next answer; a Ping is none.
@@ -81,12 +81,12 @@ impl Session {
                     Frame::Refuse { reason, .. } => {
                         self.answers.push(Answer::Refused(reason.to_owned()));
                     }
-                    Frame::Outcome {
+                    Frame::Outcome(Outcome {
                         attempt,
                         status,
                         output,
                         ..
-                    } => {
+                    }) => {
                         let outcome = Answer::Outcome(attempt.task, status, output.to_vec());
                         self.answers.push(outcome);
                     }

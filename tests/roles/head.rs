@@ -5,7 +5,7 @@
 //!
 //! Invariant: see `main.rs`.
 
-use teamster::frame::{Frame, FrameError, Outcome, Refusal, Status};
+use teamster::frame::{Frame, FrameError, Outcome, Refusal, Status, Task};
 use teamster::head::{Head, HeadConfig};
 use teamster::kernel::{Delivery, Next, Workload};
 use teamster::limits::{
@@ -149,10 +149,10 @@ fn a_welcome_ahead_of_the_hello_does_no_harm() {
     // The worker did not wait to be asked: the Hello is still in the outbox.
     bench.hear(conn(0), welcome(1, 1));
     bench.turn();
-    let task = Frame::Task {
+    let task = Frame::Task(Task {
         attempt: attempt(0, 1),
         input: Bytes::default(),
-    };
+    });
     bench.tell(Event::Sent {
         conn: conn(0),
         bytes: sent_before_tasks() + task.encoded_bytes(),
@@ -342,7 +342,7 @@ fn an_answer_to_what_was_not_sent_ends_a_row() {
         output: Bytes::from(&b""[..]),
     };
     // The first shows that the worker can work; the second is the beginning of a row.
-    bench.hear(conn(0), of(0).into());
+    bench.hear(conn(0), Frame::Outcome(of(0)));
     bench.turn();
     assert_eq!(bench.take().len(), 1, "another task");
     let mut row = [of(1), of(1), of(2)].into_iter();
@@ -439,10 +439,10 @@ fn its_outbox_stays_within_its_limit() {
         bench.turn();
         let tasks = bench.take().len() - 3;
         let input = vec![0; input_bytes];
-        let task = Frame::Task {
+        let task = Frame::Task(Task {
             attempt: attempt(0, 1),
             input: Bytes::from(&input),
-        };
+        });
         let bytes = sent_before_tasks() + tasks * task.encoded_bytes();
         assert!(bytes <= OUTBOX_BYTES_MAX, "{tasks} of {input_bytes}");
         assert!(tasks >= 3);

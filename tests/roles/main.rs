@@ -12,7 +12,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use teamster::frame::{Frame, Status};
+use teamster::frame::{Frame, Outcome, Status, Task};
 use teamster::kernel::Kernel;
 use teamster::payload::Bytes;
 use teamster::role::{Attempt, ConnId, Event, Exit, Role, Sink};
@@ -43,13 +43,13 @@ fn words(frame: &Frame<'_>) -> String {
             kernel,
             setup,
         } => format!("Job {kernel} {} within {timeout_ms} ms", setup.len()),
-        Frame::Task { attempt, input } => format!("Task {attempt} {}", input.len()),
-        Frame::Outcome {
+        Frame::Task(Task { attempt, input }) => format!("Task {attempt} {}", input.len()),
+        Frame::Outcome(Outcome {
             attempt,
             status,
             output,
             ..
-        } => format!("Outcome {attempt} {status:?} {}", output.len()),
+        }) => format!("Outcome {attempt} {status:?} {}", output.len()),
         Frame::Ping => "Ping".into(),
         Frame::Pong => "Pong".into(),
         Frame::Drain => "Drain".into(),
@@ -204,10 +204,10 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn outcome(attempt: Attempt, output: &[u8]) -> Frame<'_> {
-    Frame::Outcome {
+    Frame::Outcome(Outcome {
         attempt,
         status: Status::Done,
         run_us: 0,
         output: output.into(),
-    }
+    })
 }

@@ -5,9 +5,9 @@
 //!
 //! Invariant: see `main.rs`.
 
-use teamster::frame::{Frame, Status};
+use teamster::frame::{Frame, Outcome, Status};
 use teamster::head::{Head, HeadConfig, Misfit, Relief};
-use teamster::journal::{self, Outcome};
+use teamster::journal;
 use teamster::limits::PING_AFTER;
 use teamster::role::{Attempt, Event};
 use teamster::time::Duration;
@@ -47,12 +47,12 @@ fn sent(count: u64, change: impl FnOnce(&mut HeadConfig)) -> Bench<Head<Job>> {
 
 /// An attempt comes back after it ran for a second, or did not.
 fn answer(bench: &mut Bench<Head<Job>>, slot: u32, attempt: Attempt, status: Status) {
-    let frame = Frame::Outcome {
+    let frame = Frame::Outcome(Outcome {
         attempt,
         status,
         run_us: 1_000_000,
         output: b"!".into(),
-    };
+    });
     bench.hear(conn(slot), frame);
 }
 
@@ -180,8 +180,8 @@ fn what_was_not_recorded_is_not_delivered_when_the_run_is_interrupted() {
     assert!(bench.role.is_cut_short());
 }
 
-fn recorded(task: u64, input: &[u8]) -> Outcome<'static> {
-    Outcome {
+fn recorded(task: u64, input: &[u8]) -> journal::Outcome<'static> {
+    journal::Outcome {
         task,
         input_hash: journal::input_hash(input),
         status: Status::Done,

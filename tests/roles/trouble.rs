@@ -5,7 +5,7 @@
 //!
 //! Invariant: see `main.rs`.
 
-use teamster::frame::{Frame, Status};
+use teamster::frame::{Frame, Outcome, Status};
 use teamster::head::HeadConfig;
 use teamster::limits::{ASIDE_MIN, OUTPUT_BYTES_MAX, STRIKES_MAX};
 use teamster::role::{CloseReason, ConnId, Event, Role};
@@ -48,12 +48,12 @@ fn greeted_with(
 }
 
 fn failed(task: u64, number: u32, status: Status, run_us: u32) -> Frame<'static> {
-    Frame::Outcome {
+    Frame::Outcome(Outcome {
         attempt: attempt(task, number),
         status,
         run_us,
         output: b"no".into(),
-    }
+    })
 }
 
 fn close(bench: &mut Bench<Head>, conn: ConnId) {

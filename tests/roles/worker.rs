@@ -9,7 +9,7 @@ mod ending;
 
 use std::sync::Arc;
 
-use teamster::frame::{Frame, Status, Task};
+use teamster::frame::{Frame, Outcome, Status, Task};
 use teamster::kernel::{Kernel, KernelError, Kernels, Stop};
 use teamster::limits::{
     CLOSE_AFTER, CONNECTIONS_MAX, GREETING_TIMEOUT, OUTBOX_BYTES_HIGH, OUTBOX_BYTES_LOW,
@@ -66,10 +66,10 @@ fn working() -> Bench<Worker> {
 
 fn task(number: u64, input: &[u8]) -> Frame<'_> {
     let attempt = attempt(number, 1);
-    Frame::Task {
+    Frame::Task(Task {
         attempt,
         input: input.into(),
-    }
+    })
 }
 
 fn completed(attempt: Attempt, output: &[u8]) -> Completion {
@@ -88,12 +88,12 @@ fn answer(bench: &mut Bench<Worker>, number: u64, bytes: usize) -> usize {
     bench.hear(conn(0), task(number, &[]));
     let output = vec![0; bytes];
     bench.tell(Event::Completed(&completed(attempt(number, 1), &output)));
-    let sent = Frame::Outcome {
+    let sent = Frame::Outcome(Outcome {
         attempt: attempt(number, 1),
         status: Status::Done,
         run_us: 0,
         output: Bytes::from(&output),
-    };
+    });
     sent.encoded_bytes()
 }
 

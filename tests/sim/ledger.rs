@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use teamster::frame::{Frame, Refusal, Side, Status};
+use teamster::frame::{Frame, Outcome, Refusal, Side, Status, Task};
 use teamster::limits::FAST_FAILURE;
 use teamster::role::{Attempt, ConnId, Exit};
 
@@ -223,8 +223,8 @@ impl Ledger {
     /// A role sends a frame.
     pub fn sends(&mut self, side: Side, cable: usize, frame: &Frame<'_>) {
         match *frame {
-            Frame::Task { attempt, input } => self.task_sent(cable, attempt, &input),
-            Frame::Outcome { attempt, .. } => {
+            Frame::Task(Task { attempt, input }) => self.task_sent(cable, attempt, &input),
+            Frame::Outcome(Outcome { attempt, .. }) => {
                 let wire = self.wires.entry(cable).or_default();
                 oracle!(
                     "conservation",
@@ -309,16 +309,16 @@ impl Ledger {
             }
             Frame::Drain => wire.is_draining = true,
             Frame::Slots { slots } => self.blames.slots(cable, slots),
-            Frame::Task { attempt, input } => {
+            Frame::Task(Task { attempt, input }) => {
                 let is_new = wire.at_worker.insert(attempt, input.len()).is_none();
                 oracle!("attempt-unique", is_new, "{attempt} arrives twice");
             }
-            Frame::Outcome {
+            Frame::Outcome(Outcome {
                 attempt,
                 status,
                 output,
                 run_us,
-            } => {
+            }) => {
                 oracle!(
                     "conservation",
                     wire.at_head.remove(&attempt).is_some(),

@@ -222,8 +222,8 @@ impl<R: Role> Node<R> {
         if count == 0 {
             return 0;
         }
-        let row: Vec<Frame> = (tasks.iter().map(|&task| task.into()))
-            .chain(outcomes.iter().map(|&outcome| outcome.into()))
+        let row: Vec<Frame> = (tasks.iter().map(|&task| Frame::Task(task)))
+            .chain(outcomes.iter().map(|&outcome| Frame::Outcome(outcome)))
             .collect();
         for frame in &row {
             world.ledger.hears(self.rim.side, cable, frame);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use teamster::channel::{Channel, PLAIN_BYTES_MAX};
-use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Side};
+use teamster::frame::{Decoder, Frame, HEADER_BYTES, Outbox, Outcome, Side, Task};
 use teamster::kernel::Kernel;
 use teamster::limits::{OUTBOX_BYTES_MAX, USAGE_INTERVAL, USAGE_PAUSE};
 use teamster::payload::Bytes;
@@ -325,10 +325,10 @@ pub fn label(frame: &Frame<'_>) -> (&'static str, u64, u64) {
         Frame::Job {
             timeout_ms, setup, ..
         } => ("Job", u64::from(*timeout_ms), setup.len() as u64),
-        Frame::Task { attempt, input } => ("Task", of(attempt), input.len() as u64),
-        Frame::Outcome {
+        Frame::Task(Task { attempt, input }) => ("Task", of(attempt), input.len() as u64),
+        Frame::Outcome(Outcome {
             attempt, output, ..
-        } => ("Outcome", of(attempt), output.len() as u64),
+        }) => ("Outcome", of(attempt), output.len() as u64),
         Frame::Ping => ("Ping", 0, 0),
         Frame::Pong => ("Pong", 0, 0),
         Frame::Drain => ("Drain", 0, 0),

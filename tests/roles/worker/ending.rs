@@ -5,7 +5,7 @@
 //!
 //! Invariant: see `main.rs`.
 
-use teamster::frame::{Frame, Status};
+use teamster::frame::{Frame, Outcome, Status};
 use teamster::payload::Bytes;
 use teamster::role::{CloseReason, Completion, Event};
 use teamster::worker::Worker;
@@ -50,11 +50,13 @@ fn told_to_end_it_says_so_hands_back_what_has_not_started_and_ends_with_the_rest
 
 /// Bytes that the worker of the test above has sent on its session.
 fn unsent(_: &mut Bench<Worker>) -> usize {
-    let outcome = |status, output: &'static [u8]| Frame::Outcome {
-        attempt: attempt(0, 1),
-        status,
-        run_us: 0,
-        output: Bytes::from(output),
+    let outcome = |status, output: &'static [u8]| {
+        Frame::Outcome(Outcome {
+            attempt: attempt(0, 1),
+            status,
+            run_us: 0,
+            output: Bytes::from(output),
+        })
     };
     let welcome = Frame::Welcome {
         slots: 2,
