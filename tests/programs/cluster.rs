@@ -1,7 +1,9 @@
 //! The library as other programs use it.
-//! ! What it is: `Cluster` and what it gives, against workers inside this process. What it is not:
-//a test ! of runs; those of the program `head` are the same. ! ! Invariant: nothing but the public
-//face is used.
+//!
+//! What it is: `Cluster` and what it gives, against workers inside this process. What it is not: a
+//! test of runs; those of the program `head` are the same.
+//!
+//! Invariant: nothing but the public face is used.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
