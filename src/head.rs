@@ -130,6 +130,9 @@ pub struct Head<W> {
     outcomes: Outcomes,
     /// Some worker has a strike against it.
     has_strikes: bool,
+    /// Until when workers that are not there are waited for to judge a doubt. `None` before anyone had
+    /// to, and since the latest of them came.
+    judges_until: Option<Time>,
     /// Output bytes handed over and not yet written.
     unwritten_bytes: usize,
     /// How, and when.
@@ -219,6 +222,7 @@ impl<W: Workload> Head<W> {
             window_full_said: false,
             outcomes: Outcomes::default(),
             has_strikes: false,
+            judges_until: None,
             unwritten_bytes: 0,
             ended: None,
             is_cut_short: false,

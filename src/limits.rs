@@ -212,7 +212,8 @@ pub const FAULTS_MAX: u32 = 3;
 pub const DOUBTS_MAX: usize = STRIKES_MAX as usize;
 /// So many breaches of the protocol without an outcome that counted, and a worker is of no use.
 pub const BREACHES_MAX: u32 = 3;
-/// When only workers that cannot be reached could tell, doubts are settled without them after this.
+/// When only workers that cannot be reached could tell, doubts are settled without them after this,
+/// and at once when they have not come for the time of `--give-up`.
 pub const DOUBT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A worker is set aside for this at first ...
 pub const ASIDE_MIN: Duration = Duration::from_secs(5);

@@ -201,7 +201,9 @@ impl<W: Workload> Head<W> {
     }
 
     /// Nothing is in flight, and only doubts are left to wait for: they are settled now. A worker that
-    /// is just being dialled might tell; it gets a little time. Says whether there were any.
+    /// is not there might tell; it gets a little time, again and again for as long as the run would
+    /// wait for it (`--give-up`). From then on nobody waits for one that is switched off: every few
+    /// failures would take as long. Says whether there were any.
     pub(super) fn settle_if_stuck(&mut self, now: Time) -> bool {
         let counts = self.scheduler.counts();
         if counts.doubted == 0 || counts.in_flight > 0 {
@@ -214,8 +216,13 @@ impl<W: Workload> Head<W> {
             State::Barred => false,
         };
         if self.links.iter().any(|link| is_awaited(&link.state)) {
-            self.timers.set_if_new(Timer::Doubt, now + DOUBT_TIMEOUT);
-            return false;
+            let give_up = self.config.give_up;
+            let until = *self.judges_until.get_or_insert(now + give_up);
+            if now < until {
+                let next = until.min(now + DOUBT_TIMEOUT);
+                self.timers.set_if_new(Timer::Doubt, next);
+                return false;
+            }
         }
         self.settle_doubts(now);
         true

@@ -300,8 +300,9 @@ impl<W: Workload> Head<W> {
         returned
     }
 
-    /// Perhaps one usable worker more: with one there is no giving up.
+    /// Perhaps one usable worker more: with one there is no giving up, and others may yet come.
     pub(super) fn note_usable(&mut self) {
+        self.judges_until = None;
         if self.links.iter().any(|link| link.is_usable()) {
             self.timers.cancel(Timer::GiveUp);
         }

@@ -355,6 +355,36 @@ fn a_failure_that_is_final_is_not_asked_for_twice() {
 }
 
 /// The last failure is one too many, but there is nothing left to end early.
+/// What fails in no time could be the worker's fault, and the other is switched off.
+#[test]
+fn failures_are_not_doubted_for_ever_for_a_worker_that_is_switched_off() {
+    let give_up = Duration::from_secs(25);
+    let mut bench = Bench::new(2, job(1_000), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 1);
+    let (dial, reason) = (1, "off");
+    bench.tell(Event::DialFailed { dial, reason });
+    let mut failed = Vec::new();
+    while bench.said.exit.is_none() {
+        let tasks = bench.turn();
+        for &(_, task) in &tasks {
+            bench.outcome(conn, task, 1, Status::Failed, 100);
+        }
+        if tasks.is_empty() {
+            failed.push(bench.head.scheduler().failed());
+            bench.now = bench.now + Duration::from_secs(1);
+            bench.pong(conn);
+        }
+        if matches!(bench.head.links[1].state, State::Dialing) {
+            bench.tell(Event::DialFailed { dial, reason });
+        }
+    }
+    assert_eq!(bench.said.exit, Some(Exit::Failed));
+    assert!(bench.now < Time::ZERO + give_up + Duration::from_secs(2));
+    // Each in its turn for as long as it may still come.
+    let doubts_max = DOUBTS_MAX as u64;
+    assert_eq!(failed[9..12], [0, doubts_max, doubts_max], "{failed:?}");
+}
+
 #[test]
 fn one_failure_too_many_at_the_very_end_cuts_nothing_short() {
     let mut bench = Bench::new(1, job(2), |config| config.failures_max = Some(0));
