@@ -40,7 +40,9 @@ impl Scheduler {
         if self.reserved == Some(worker) {
             self.reserved = None;
         }
-        let twins = self.end_twins(worker);
+        let mut twins = self.end_twins(worker);
+        // Who holds both attempts of a task was lost once all the same.
+        twins.retain(|&task| !self.table.is_at(task, worker));
         self.blame(worker, tasks.iter().chain(&twins), loss);
         for &task in &tasks {
             let entry = self.table.get(task).expect("it is in flight");

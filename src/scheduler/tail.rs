@@ -290,6 +290,31 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_both_attempts_counts_as_one_loss() {
+        let loss = |cause| Loss::Unplanned {
+            slots: SLOTS,
+            cause,
+        };
+        let mut scheduler = scheduler(1);
+        scheduler.duplicate(0, 1, NOW);
+        scheduler.end_session(1, &loss("a"));
+        assert_eq!(scheduler.assign(0, 0, NOW).0, attempt(0, 3));
+        scheduler.end_session(0, &loss("b"));
+        scheduler.check();
+        assert!(matches!(
+            scheduler.pick(1, SLOTS),
+            Pick::Task { task: 0, .. }
+        ));
+        scheduler.assign(0, 1, NOW);
+        scheduler.end_session(1, &loss("c"));
+        let reason = String::from_utf8(scheduler.next_answer().unwrap().output.to_vec()).unwrap();
+        assert!(
+            reason.contains("3 workers") && reason.contains("(a; b; c)"),
+            "{reason}"
+        );
+    }
+
+    #[test]
     fn a_worker_that_answers_is_not_late() {
         let mut scheduler = scheduler(3);
         let later = Time::from_micros(5_000);
