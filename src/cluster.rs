@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crate::format::printable;
-use crate::frame::{Side, Status};
+use crate::frame::{FIXED_BYTES_MAX, Frame, HEADER_BYTES, Side, Status};
 use crate::head::{Head, HeadConfig, Relief};
 use crate::kernel::Kernels;
 use crate::key::Keys;
-use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::limits::{KERNEL_NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::options::{self, Address};
 use crate::reactor::Target;
 use crate::role::Exit;
@@ -175,8 +175,9 @@ impl Cluster {
     /// and 16 MiB of results for you; then the workers wait, too.
     ///
     /// # Errors
-    /// [`Error::Key`] if a key file cannot be used, [`Error::System`] if the system refuses the
-    /// thread or its event loop. Whatever happens later is the iterator's.
+    /// [`Error::Job`] if the kernel's name or the set-up is too long, [`Error::Key`] if a key file
+    /// cannot be used, [`Error::System`] if the system refuses the thread or its event loop. Whatever
+    /// happens later is the iterator's.
     pub fn map<I>(
         &self,
         kernel: &str,
@@ -187,13 +188,14 @@ impl Cluster {
         I: IntoIterator,
         I::Item: Into<Vec<u8>>,
     {
+        let payload_max = self.config.payload_bytes_max;
+        check_job(kernel, setup, payload_max).map_err(Error::Job)?;
         let keys = match &self.keys {
             KeySource::Own(keys) => keys.clone(),
             KeySource::File(file) => {
                 remote_keys(&self.workers, file.as_deref()).map_err(Error::Key)?
             }
         };
-        let payload_max = self.config.payload_bytes_max;
         let mut reactor = new_reactor(Side::Head, payload_max, keys.as_ref())?;
         let targets = self.workers.iter().map(|worker| Target {
             host: worker.host(),
@@ -220,6 +222,29 @@ impl Cluster {
             _embedded: Arc::clone(&self.embedded),
         })
     }
+}
+
+/// Says what of a job is too long to be sent.
+fn check_job(kernel: &str, setup: &[u8], payload_max: usize) -> Result<(), String> {
+    if kernel.len() > KERNEL_NAME_BYTES_MAX {
+        let bytes = kernel.len();
+        return Err(format!(
+            "a kernel's name of {bytes} bytes; it has at most {KERNEL_NAME_BYTES_MAX}"
+        ));
+    }
+    let timeout_ms = 0;
+    let frame = Frame::Job {
+        timeout_ms,
+        kernel,
+        setup,
+    };
+    if frame.encoded_bytes() > HEADER_BYTES + FIXED_BYTES_MAX + payload_max {
+        let bytes = setup.len();
+        return Err(format!(
+            "set-up of {bytes} bytes; at most {payload_max} are sent, see Cluster::payload_max"
+        ));
+    }
+    Ok(())
 }
 
 /// The outputs of one [`Cluster::map`], in the order of its inputs. Dropped before its end, it ends
@@ -329,6 +354,8 @@ fn understand(outcome: Outcome) -> Result<Vec<u8>, Error> {
 pub enum Error {
     /// What is wrong with a list of workers.
     Address(String),
+    /// What is too long of a kernel's name and its set-up.
+    Job(String),
     /// What is wrong with a key file.
     Key(String),
     /// The kernel failed or panicked, or the input or output is too long, or so many workers were
@@ -373,7 +400,7 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "task {task} failed at worker {worker}: {reason}")
             }
-            Error::Key(reason) => f.write_str(reason),
+            Error::Job(reason) | Error::Key(reason) => f.write_str(reason),
             Error::NoWorker(reason) => write!(f, "no worker could be used: {reason}"),
             Error::System(error) => error.fmt(f),
         }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::frame::Status;
+use crate::limits::KERNEL_NAME_BYTES_MAX;
 
 /// A function that a worker can run, on several threads at once.
 pub trait Kernel: Send + Sync {
@@ -105,13 +106,19 @@ impl Kernels {
 
     /// Adds a kernel, or replaces the one of that name. `open` makes it from a session's set-up; the
     /// text of its error goes back to the head.
+    ///
+    /// # Panics
+    /// If the name is longer than 255 bytes.
     #[must_use]
     pub fn with(
         mut self,
         name: &str,
         open: impl Fn(&[u8]) -> Result<Arc<dyn Kernel>, String> + Send + Sync + 'static,
     ) -> Kernels {
-        assert!(name.len() <= 255, "a kernel's name has at most 255 bytes");
+        assert!(
+            name.len() <= KERNEL_NAME_BYTES_MAX,
+            "a kernel's name has at most {KERNEL_NAME_BYTES_MAX} bytes"
+        );
         self.0.insert(name.to_owned(), (Arc::new(open), None));
         self
     }

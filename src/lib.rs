@@ -102,7 +102,7 @@
 //! # Errors
 //!
 //! [`Error::Failed`] and [`Error::TimedOut`] answer one input, and the next result follows.
-//! [`Error::NoWorker`] and [`Error::System`] end the run. A kernel that panics has failed, and its
+//! [`Error::NoWorker`] and [`Error::System`] end the run; the others come before it. A kernel that panics has failed, and its
 //! worker goes on. What happens to workers meanwhile is told to the [`log`] crate: with a logger
 //! such as env_logger a program says `worker 10.0.0.11:5000 is gone: …; 3 tasks go elsewhere`.
 //!

@@ -12,6 +12,8 @@ use crate::time::Duration;
 pub const PAYLOAD_BYTES_DEFAULT: usize = 1 << 20;
 /// Largest value `--payload-max` accepts.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// Longest name of a kernel: its length is one byte on the wire.
+pub const KERNEL_NAME_BYTES_MAX: usize = u8::MAX as usize;
 /// Largest frame body before the greeting is done: strangers get no more of our memory.
 pub const GREETING_BYTES_MAX: usize = 256;
 /// Longest error text that travels in an outcome or a refusal; longer ones are cut.

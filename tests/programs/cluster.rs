@@ -78,6 +78,25 @@ fn inputs_are_pulled_only_as_far_ahead_as_there_is_room() {
 }
 
 #[test]
+fn what_is_too_long_to_be_sent_is_said_before_anything_is() {
+    let refused = |kernel: &str, setup_bytes| {
+        let cluster = cluster().payload_max(1000);
+        let results = cluster.map(kernel, &vec![0; setup_bytes], ["a"]);
+        results.unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(&"k".repeat(256), 0),
+        "a kernel's name of 256 bytes; it has at most 255"
+    );
+    assert_eq!(
+        refused("reverse", 1030),
+        "set-up of 1030 bytes; at most 1000 are sent, see Cluster::payload_max"
+    );
+    let mut results = cluster().payload_max(1).map("reverse", &[], ["a"]).unwrap();
+    assert_eq!(results.next().unwrap().unwrap(), b"a");
+}
+
+#[test]
 fn a_run_that_is_dropped_ends_and_stops_its_kernels() {
     struct Endless(Barrier);
     impl Kernel for Endless {
