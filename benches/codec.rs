@@ -138,7 +138,7 @@ fn schedulers(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for _ in 0..WINDOW {
                     scheduler.add(&NUMBER);
-                    let Pick::Task { task, .. } = scheduler.pick(0, 1) else {
+                    let Pick::Task { task, .. } = scheduler.pick(0, 1, true) else {
                         unreachable!("one is ready");
                     };
                     attempts.push(scheduler.assign(task, 0, NOW).0);

@@ -443,6 +443,35 @@ fn a_worker_that_finds_nothing_does_not_end_the_turn_for_others() {
     }
 }
 
+/// One worker is sound and busy; the other's machine ends it as soon as it is up, whatever it holds.
+#[test]
+fn a_worker_that_dies_of_itself_has_no_task_given_up_while_another_lives() {
+    let mut bench = Bench::new(2, job(8), |_| {});
+    let sound = bench.welcome(0, 0, 2);
+    let mut busy = bench.turn();
+    for generation in 1..20 {
+        let conn = bench.welcome(1, generation, 2);
+        busy.extend(bench.turn());
+        let reason = CloseReason::Peer;
+        bench.tell(Event::Closed { conn, reason });
+        busy.extend(bench.turn());
+        bench.live(sound, bench.now + BACKOFF_MAX);
+    }
+    busy.retain(|(conn, _)| *conn == sound.slot);
+    let counts = bench.head.scheduler().counts();
+    assert_eq!((busy.len(), counts.in_flight, counts.ready), (4, 4, 4));
+    // What is left runs with the sound one, each alone.
+    for (_, task) in busy {
+        bench.outcome(sound, task, 1, Status::Done, 0);
+    }
+    assert_eq!(bench.turn().len(), 1);
+    // Without that one there is nobody else to ask.
+    let (conn, reason) = (sound, CloseReason::Peer);
+    bench.tell(Event::Closed { conn, reason });
+    bench.welcome(1, 20, 2);
+    assert_eq!(bench.turn().len(), 1);
+}
+
 #[test]
 fn giving_up_waits_only_for_workers_that_can_be_used() {
     let give_up = Duration::from_secs(3);

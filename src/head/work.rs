@@ -143,13 +143,14 @@ impl<W: Workload> Head<W> {
         let slots = u32::from(link.slots);
         let wanted = link.up().tasks_wanted(is_ahead, now);
         self.fill_fresh(index, wanted, now, out);
+        let is_only = self.scheduler.has_blamed() && self.is_only(index);
         loop {
             let held = self.scheduler.held_tasks(index);
             if held >= self.scheduler.depth(index, slots, wanted) {
                 return true;
             }
             let (task, input_bytes) = loop {
-                match self.scheduler.pick(index, slots) {
+                match self.scheduler.pick(index, slots, is_only) {
                     Pick::Task { task, input_bytes } => break (task, input_bytes),
                     Pick::Wait => return true,
                     Pick::Nothing if self.pull() => {}
@@ -200,6 +201,13 @@ impl<W: Workload> Head<W> {
             };
             session.send_on(Frame::Task(Task { attempt, input }), &mut line);
         }
+    }
+
+    /// Whether no other worker can be used.
+    #[cold]
+    fn is_only(&self, index: u32) -> bool {
+        let mut links = self.links.iter().enumerate();
+        !links.any(|(other, link)| other != index as usize && link.is_usable())
     }
 
     /// Whether a worker may be sent tasks at all.

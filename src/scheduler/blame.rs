@@ -10,7 +10,8 @@
 //! *suspects*, and are sent again without others ahead of them, so that the next loss tells more. A
 //! suspect that is then lost while running was most likely to blame for the first one, too, and both
 //! count. And a task whose next loss would be its last runs alone on a worker. So an innocent
-//! neighbour may be delayed, but is never given up.
+//! neighbour may be delayed, but is never given up. Nor is what only ever had a worker that dies of
+//! itself: before its last loss another worker must have had it, if there is one.
 //!
 //! Invariant: a task that is given up was alone at its last loss (unless one loss is all it has).
 
@@ -84,6 +85,11 @@ impl Blame {
         self.is_any() && self.all().len() + 1 >= attempts_max as usize
     }
 
+    /// Whether it has met no other worker's end than that one's.
+    pub fn is_all_by(&self, worker: u32) -> bool {
+        self.all().iter().all(|lost| lost.worker == worker)
+    }
+
     /// Why the task is given up, if it is.
     pub fn verdict(&self, attempts_max: u32) -> Option<String> {
         let losses = self.losses();
@@ -127,8 +133,13 @@ impl Waiting {
         self.plain.remove(&task) || self.careful.remove(&task) || self.lonely.remove(&task)
     }
 
-    pub fn lonely(&self) -> Option<u64> {
-        self.lonely.first().copied()
+    pub fn has_lonely(&self) -> bool {
+        !self.lonely.is_empty()
+    }
+
+    /// The first of those that a worker may have.
+    pub fn lonely(&self, may_have: impl Fn(u64) -> bool) -> Option<u64> {
+        self.lonely.iter().copied().find(|&task| may_have(task))
     }
 
     pub fn careful(&self) -> Option<u64> {
@@ -140,7 +151,7 @@ impl Waiting {
     }
 
     pub fn has_blamed(&self) -> bool {
-        !self.lonely.is_empty() || !self.careful.is_empty()
+        self.has_lonely() || !self.careful.is_empty()
     }
 
     pub fn all(&self) -> Vec<u64> {

@@ -30,21 +30,28 @@ pub enum Pick {
 }
 
 impl Scheduler {
-    /// What `worker`, which has so many slots, may be sent now.
+    /// What `worker`, which has so many slots, may be sent now. `is_only` says whether no other worker
+    /// can be used.
     #[inline(always)]
-    pub fn pick(&mut self, worker: u32, slots: u32) -> Pick {
+    pub fn pick(&mut self, worker: u32, slots: u32, is_only: bool) -> Pick {
         if self.waiting.is_empty() {
             self.reserved = None;
             return self.offer(self.next_fresh());
         }
-        self.pick_waiting(worker, slots)
+        self.pick_waiting(worker, slots, is_only)
     }
 
     #[cold]
-    fn pick_waiting(&mut self, worker: u32, slots: u32) -> Pick {
+    fn pick_waiting(&mut self, worker: u32, slots: u32, is_only: bool) -> Pick {
         let held = self.held_tasks(worker);
-        let lonely = self.waiting.lonely();
+        // What was lost with this worker alone may be innocent of its ends.
+        let may_have = |task| {
+            let entry = self.table.get(task).expect("it waits");
+            is_only || !entry.blame.is_all_by(worker)
+        };
+        let lonely = self.waiting.lonely(may_have);
         match lonely {
+            None if self.waiting.has_lonely() && self.reserved != Some(worker) => {}
             None => self.reserved = None,
             Some(_) if held == 0 => self.reserved = Some(worker),
             Some(_) if *self.reserved.get_or_insert(worker) == worker => return Pick::Wait,
@@ -69,6 +76,11 @@ impl Scheduler {
                 Pick::Task { task, input_bytes }
             }
         }
+    }
+
+    /// Whether a task waits that was blamed for a loss.
+    pub fn has_blamed(&self) -> bool {
+        self.waiting.has_blamed()
     }
 
     /// How many attempts `worker` should hold at most, of the `depth` it could: no more than its

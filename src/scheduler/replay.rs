@@ -137,13 +137,13 @@ mod tests {
             let answers = std::iter::from_fn(|| scheduler.next_answer());
             assert_eq!(answers.map(|answer| answer.task).collect::<Vec<_>>(), early);
             for task in [0, 3] {
-                let Pick::Task { task: picked, .. } = scheduler.pick(0, 2) else {
+                let Pick::Task { task: picked, .. } = scheduler.pick(0, 2, true) else {
                     panic!("task {task} is ready");
                 };
                 assert_eq!(picked, task);
                 scheduler.assign(task, 0, Time::ZERO);
             }
-            assert_eq!(scheduler.pick(0, 2), Pick::Nothing);
+            assert_eq!(scheduler.pick(0, 2, true), Pick::Nothing);
             assert!(
                 scheduler.next_to_record(|_| "").is_none(),
                 "it is there already"
@@ -194,7 +194,7 @@ mod tests {
         }
         scheduler.check();
         assert_eq!(
-            scheduler.pick(0, 1),
+            scheduler.pick(0, 1, true),
             Pick::Task {
                 task: 0,
                 input_bytes: 0

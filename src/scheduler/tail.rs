@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(answer(&mut scheduler, 0, attempt(2, 1)), Verdict::Counted);
         assert_eq!(scheduler.recalled(0), 0);
         assert!(matches!(
-            scheduler.pick(1, SLOTS),
+            scheduler.pick(1, SLOTS, true),
             Pick::Task { task: 3, .. }
         ));
         assert_eq!(scheduler.assign(3, 1, NOW).0, attempt(3, 2));
@@ -280,7 +280,7 @@ mod tests {
             "task 1 may have killed the second"
         );
         assert!(matches!(
-            scheduler.pick(0, SLOTS),
+            scheduler.pick(0, SLOTS, true),
             Pick::Task { task: 0, .. }
         ));
         scheduler.assign(0, 0, NOW);
@@ -302,7 +302,7 @@ mod tests {
         scheduler.end_session(0, &loss("b"));
         scheduler.check();
         assert!(matches!(
-            scheduler.pick(1, SLOTS),
+            scheduler.pick(1, SLOTS, true),
             Pick::Task { task: 0, .. }
         ));
         scheduler.assign(0, 1, NOW);

@@ -59,7 +59,7 @@ fn try_send(scheduler: &mut Scheduler, worker: u32) -> Option<Attempt> {
     if scheduler.held_tasks(worker) >= scheduler.depth(worker, SLOTS, u32::MAX) {
         return None;
     }
-    match scheduler.pick(worker, SLOTS) {
+    match scheduler.pick(worker, SLOTS, true) {
         Pick::Task { task, .. } => Some(scheduler.assign(task, worker, NOW).0),
         Pick::Wait | Pick::Nothing => None,
     }
@@ -112,7 +112,11 @@ fn an_answer_after_take_back_counts_while_its_task_is_open() {
     );
     assert_eq!(scheduler.held_tasks(0), 1, "it may still answer");
     assert_eq!(answer(&mut scheduler, 0, first), Verdict::Counted);
-    assert_eq!(scheduler.pick(1, SLOTS), Pick::Nothing, "not sent again");
+    assert_eq!(
+        scheduler.pick(1, SLOTS, true),
+        Pick::Nothing,
+        "not sent again"
+    );
     assert_eq!(scheduler.held_tasks(0), 0);
 }
 
@@ -380,7 +384,7 @@ fn a_task_before_its_last_loss_runs_alone() {
     assign(&mut scheduler, 1);
     scheduler.end_session(0, &lost("first"));
     assert_eq!(
-        scheduler.pick(1, SLOTS),
+        scheduler.pick(1, SLOTS, true),
         Pick::Wait,
         "it is kept free for it"
     );

@@ -214,6 +214,18 @@ impl Blames {
         held.filter(is_movable).count().min(waiting)
     }
 
+    /// How many tasks wait for another worker than this: it ended with them each time, and once more
+    /// would be the last.
+    pub fn kept_from(&self, worker: u32) -> usize {
+        let is_kept = |task: &&Task| {
+            task.fate == Fate::Back
+                && !task.losses.is_empty()
+                && task.losses.len() + 1 >= self.plan.attempts_max as usize
+                && task.losses.iter().all(|loss| loss.worker == worker)
+        };
+        self.tasks.iter().filter(is_kept).count()
+    }
+
     pub fn is_aside(&self, cable: usize) -> bool {
         self.workers[self.nodes[&cable] as usize].is_aside
     }

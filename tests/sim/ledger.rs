@@ -199,6 +199,11 @@ impl Ledger {
             .surplus(cable, self.wires[&cable].at_head.keys())
     }
 
+    /// How many tasks wait for another worker than this.
+    pub fn kept_from(&self, worker: u32) -> usize {
+        self.blames.kept_from(worker)
+    }
+
     /// Whatever was sent again had a reason.
     pub fn check_resent(&mut self) {
         self.blames.check_resent();

@@ -72,7 +72,8 @@ impl Run {
         if rim.exit.is_some() {
             return;
         }
-        let has_task = counts.ready > 0 || (head.workload().has_next() && scheduler.has_room());
+        let has_fresh = head.workload().has_next() && scheduler.has_room();
+        let has_task = has_fresh || counts.ready > 0;
         for worker in 0..self.world.plan.workers as u32 {
             oracle!(
                 "no-loss",
@@ -86,9 +87,11 @@ impl Run {
                 "worker {worker}, which was never slow, is taken for throttled"
             );
             let is_idle = head.is_usable(worker) && scheduler.held_tasks(worker) == 0;
+            // (Without another worker nothing is kept for one, or the run would not end.)
+            let has_task = || has_fresh || counts.ready > self.world.ledger.kept_from(worker);
             oracle!(
                 "work-conserving",
-                !(has_task && is_idle),
+                !(is_idle && has_task()),
                 "worker {worker} has nothing to do, and there is work: {counts:?}"
             );
         }
