@@ -114,11 +114,13 @@ impl Kernel for Map {
             Some(runner) => runner,
             None => Runner::new().map_err(|error| host("cannot watch programs", &error))?,
         };
-        let _watch = stop.watch(runner.wake());
+        let watch = stop.watch(runner.wake());
         let result = match self.job.command.mode() {
             Mode::PerTask => runner.run(&self.job, line, stop, output),
             Mode::Lines | Mode::Lengths => runner.exchange(&self.job, line, stop, output),
         };
+        // Before another attempt has the runner: a stop that comes late would end its program.
+        drop(watch);
         self.idle().push(runner);
         // A stop ends the program, whose end is then no answer.
         result.or_else(|error| go_on(stop).and(Err(error)))

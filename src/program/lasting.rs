@@ -81,7 +81,12 @@ impl Runner {
     fn ready(&mut self, job: &Job) -> Result<Lasting, KernelError> {
         if let Some(mut lasting) = self.lasting.take() {
             match read(&mut lasting.process.stdout, &mut self.piece) {
-                Heard::Nothing if self.is_guarded() => return Ok(lasting),
+                // (What it started may hold its output open beyond its end.)
+                Heard::Nothing
+                    if self.is_guarded() && look(&mut lasting.process.child)?.is_none() =>
+                {
+                    return Ok(lasting);
+                }
                 // It has ended while nothing was asked of it, or says what nobody asked for: no task
                 // that has yet to be asked is to blame, and what came before has its answer.
                 Heard::Nothing | Heard::End | Heard::Bytes(_) => {

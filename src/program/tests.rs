@@ -374,10 +374,16 @@ fn one_that_dies_or_answers_out_of_step_fails_its_task_and_is_replaced() {
         "{reason}"
     );
     assert_eq!(run(&*kernel, "b\\n").unwrap().stdout, b"b");
-    let kernel = answering("echo $line; kill -9 $$");
-    for line in ["a", "b"] {
-        assert_eq!(run(&*kernel, line).unwrap().stdout, line.as_bytes());
-        thread::sleep(Duration::from_millis(100));
+    // Also while a child of it still holds its output.
+    for body in [
+        "echo $line; kill -9 $$",
+        "sleep 1000 & echo $line; kill -9 $$",
+    ] {
+        let kernel = answering(body);
+        for line in ["a", "b"] {
+            assert_eq!(run(&*kernel, line).unwrap().stdout, line.as_bytes());
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
