@@ -41,6 +41,8 @@ pub(super) struct Link {
     pub usage: Option<Usage>,
     /// How often it was found to be throttled.
     throttles: u32,
+    /// For how long it was set aside at most.
+    pub aside_max: Duration,
     pub sent_bytes: u64,
     /// Output bytes.
     pub received_bytes: u64,
@@ -132,6 +134,7 @@ impl Link {
             run_us: 0,
             usage: None,
             throttles: 0,
+            aside_max: Duration::ZERO,
             sent_bytes: 0,
             received_bytes: 0,
             slot_us: 0,

@@ -7,7 +7,7 @@
 //!
 //! [`Trust`]: super::trust::Trust
 
-use log::warn;
+use log::{Level, log};
 
 use super::link::{Link, State};
 use super::{Head, Timer};
@@ -142,7 +142,7 @@ impl<W: Workload> Head<W> {
             link.trust.worked();
             if was_aside {
                 self.timers.cancel(Timer::Aside(index));
-                self.note_usable();
+                self.use_again(index);
             }
         }
         let link = &mut self.links[index as usize];
@@ -184,10 +184,18 @@ impl<W: Workload> Head<W> {
         let link = &mut self.links[index as usize];
         let until = link.trust.set_aside(now);
         self.timers.set(Timer::Aside(index), until);
-        warn!(
+        let wait = until.since(now);
+        // Aloud only if it is for longer than ever: where it can do some it comes and goes.
+        let level = match wait > link.aside_max {
+            true => Level::Warn,
+            false => Level::Info,
+        };
+        link.aside_max = link.aside_max.max(wait);
+        log!(
+            level,
             "worker {} cannot do what the others can; it is set aside for {} s, {} elsewhere",
             link.name,
-            until.since(now).as_secs(),
+            wait.as_secs(),
             tasks_go(returned as u64)
         );
         self.note_unusable(now);
@@ -197,6 +205,12 @@ impl<W: Workload> Head<W> {
     pub(super) fn try_again(&mut self, index: u32) {
         let link = &mut self.links[index as usize];
         link.trust.try_again(self.outcomes - link.outcomes);
+        self.use_again(index);
+    }
+
+    /// A worker that got nothing for a while may get tasks again, and keeps those it holds.
+    pub(super) fn use_again(&mut self, index: u32) {
+        self.scheduler.take_up(index);
         self.note_usable();
     }
 

@@ -177,7 +177,7 @@ impl<W: Workload> Head<W> {
             link.trouble.clear();
             self.timers.set(Timer::Silence(index), silence);
             self.scheduler.forgive(index);
-            self.note_usable();
+            self.use_again(index);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What becomes of a lost worker's attempts.
 //!
-//! What it is: how tasks come back from a worker that is silent or gone, and what that costs them.
+//! What it is: how tasks come back from a worker that is silent or gone, what that costs them, and how
+//! it keeps those that it held all the time.
 //! What it is not: the rule of who is to blame (`blame.rs`).
 //!
 //! Invariant: no attempt of a worker whose session is over is counted anywhere.
@@ -9,6 +10,8 @@ use super::Scheduler;
 use super::entry::{State, Times};
 use crate::frame::Status;
 use crate::payload::Bytes;
+use crate::role::Attempt;
+use crate::time::Time;
 
 /// How a worker was lost.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,34 @@ impl Scheduler {
         let count = self.take_back(worker, loss);
         self.seats[worker as usize].end_session();
         count
+    }
+
+    /// The worker that tasks were taken back from is of use: what it still holds, and nobody has been
+    /// sent since, is in flight there again. Sent anew it would run twice, and maybe beside itself.
+    pub fn take_up(&mut self, worker: u32) {
+        let orphans = self.seats[worker as usize].orphans.iter();
+        let held: Vec<(Attempt, Time)> = orphans
+            .filter(|(_, orphan)| !orphan.is_cancelled)
+            .map(|(attempt, orphan)| (*attempt, orphan.sent_at))
+            .collect();
+        for (attempt, sent_at) in held {
+            let Attempt { task, number } = attempt;
+            let Some(entry) = self.table.get_mut(task) else {
+                continue;
+            };
+            let stands = entry.state == State::Ready && entry.attempt == number;
+            // What is blamed for something has rules of its own for where it runs.
+            if !stands || entry.blame.is_any() {
+                continue;
+            }
+            entry.is_careful = false;
+            entry.is_recalled = false;
+            (self.table).set_state(task, State::InFlight { worker, sent_at });
+            self.waiting.remove(task);
+            let seat = &mut self.seats[worker as usize];
+            seat.orphans.remove(&attempt);
+            seat.sent.push_back(task);
+        }
     }
 
     /// The worker has been alive all the time: what its latest loss blamed on tasks is taken back.

@@ -134,7 +134,7 @@ fn read_folder(root: &Path, folder: &Path, messages: &mut Messages) {
             .to_str()
             .unwrap()
             .to_owned();
-        let is_test = name.ends_with("tests.rs");
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
         if path.is_dir() {
             read_folder(root, &path, messages);
         } else if name.ends_with(".rs") && !is_test && !WORDY.iter().any(|w| name.starts_with(w.0))

@@ -357,3 +357,29 @@ fn a_worker_holds_no_more_than_its_slots_call_for() {
     bench.turn();
     assert_eq!(said(&mut bench, "Task").len(), 2);
 }
+
+#[test]
+fn what_still_runs_at_a_worker_that_was_set_aside_is_not_sent_to_it_again() {
+    let mut bench = head(1, 9, 0, 0);
+    opened(&mut bench, 0);
+    bench.hear(conn(0), welcome(5, 5));
+    bench.turn();
+    assert_eq!(said(&mut bench, "Task").len(), 5);
+    for task in 0..3 {
+        bench.hear(conn(0), failed(task, 1, Status::Returned, 0));
+    }
+    bench.turn();
+    assert!(bench.role.is_aside(0));
+    bench.take();
+    // It works after all, and 4/1 runs there.
+    bench.hear(conn(0), outcome(attempt(3, 1), b""));
+    bench.turn();
+    assert!(!bench.role.is_aside(0));
+    let again: Vec<String> = said(&mut bench, "Task");
+    assert!(again.iter().any(|line| line.starts_with("0: Task 0/2")));
+    assert!(!again.iter().any(|line| line.starts_with("0: Task 4/2")));
+    bench.hear(conn(0), outcome(attempt(4, 1), b""));
+    bench.turn();
+    bench.take();
+    assert_eq!(bench.role.scheduler().answered(), 2);
+}

@@ -32,6 +32,8 @@ struct Worker {
     /// As the head had it after its last turn.
     is_lost: bool,
     is_aside: bool,
+    /// It was heard again since.
+    is_back: bool,
     /// Tasks that its losses are on the account of, and that it may be forgiven.
     blamed: Vec<u64>,
     /// What could have cost it a session, and what has.
@@ -145,7 +147,9 @@ impl Blames {
 
     pub fn heard(&mut self, cable: usize) {
         let worker = self.nodes[&cable];
-        if std::mem::take(&mut self.workers[worker as usize].is_lost) {
+        let its = &mut self.workers[worker as usize];
+        if std::mem::take(&mut its.is_lost) {
+            its.is_back = true;
             self.forgive(worker);
         }
     }
@@ -258,24 +262,41 @@ impl Blames {
         );
     }
 
-    /// What the head thinks of a worker after its turn.
+    /// What the head thinks of a worker after its turn; `kept` are the latest attempts of their tasks
+    /// that it holds.
     pub fn look_at<'a>(
         &mut self,
         cable: usize,
         held: impl Iterator<Item = &'a Attempt> + Clone,
+        kept: impl Iterator<Item = &'a Attempt>,
         is_planned: bool,
-        is_lost: bool,
-        is_aside: bool,
+        (is_lost, is_aside): (bool, bool),
     ) {
         let worker = self.nodes[&cable] as usize;
-        let was_lost = std::mem::replace(&mut self.workers[worker].is_lost, is_lost);
-        let was_aside = std::mem::replace(&mut self.workers[worker].is_aside, is_aside);
+        let its = &mut self.workers[worker];
+        let was_lost = std::mem::replace(&mut its.is_lost, is_lost);
+        let was_aside = std::mem::replace(&mut its.is_aside, is_aside);
+        let is_back = std::mem::take(&mut its.is_back) && !is_lost;
         if is_lost && !was_lost {
             self.take_back(cable, held.clone(), is_planned);
         }
         if is_aside && !was_aside {
             self.workers[worker].doubtful.clear();
             self.take_back(cable, held, true);
+        }
+        if is_back || (was_aside && !is_aside) {
+            self.take_up(cable, kept);
+        }
+    }
+
+    /// The worker is of use again: what it kept and nobody was sent since stands for its task.
+    fn take_up<'a>(&mut self, cable: usize, kept: impl Iterator<Item = &'a Attempt>) {
+        for attempt in kept {
+            let task = &mut self.tasks[attempt.task as usize];
+            if task.fate == Fate::Back && task.losses.is_empty() {
+                let number = attempt.number;
+                task.fate = Fate::Held { cable, number };
+            }
         }
     }
 

@@ -71,6 +71,8 @@ struct Wire {
     has_welcomed: bool,
     has_said_drain: bool,
     at_head: BTreeMap<Attempt, usize>,
+    /// What the head has said it does not need there.
+    cancelled: BTreeSet<Attempt>,
     at_worker: BTreeMap<Attempt, usize>,
 }
 
@@ -187,8 +189,12 @@ impl Ledger {
         if let (Some(&cable), Some(wire)) = (cable, wire) {
             let held = wire.at_head.keys();
             let is_planned = wire.is_draining;
+            let kept = held.clone().filter(|attempt| {
+                let latest = self.attempts[attempt.task as usize];
+                attempt.number == latest && !wire.cancelled.contains(attempt)
+            });
             self.blames
-                .look_at(cable, held, is_planned, is_lost, is_aside);
+                .look_at(cable, held, kept, is_planned, (is_lost, is_aside));
         }
     }
 
@@ -243,6 +249,10 @@ impl Ledger {
             }
             Frame::Welcome { .. } => self.wires.entry(cable).or_default().has_welcomed = true,
             Frame::Drain => self.wires.entry(cable).or_default().has_said_drain = true,
+            Frame::Cancel { attempt, .. } => {
+                let wire = self.wires.entry(cable).or_default();
+                wire.cancelled.insert(attempt);
+            }
             _ => {}
         }
     }
