@@ -61,7 +61,7 @@ pub struct HeadConfig {
     pub payload_bytes_max: usize,
     /// Deliver in input order.
     pub ordered: bool,
-    /// Without any usable worker for so long: give up.
+    /// Without any usable worker for so long, or with none that does more than greet: give up.
     pub give_up: Duration,
     /// Losses while running at which a task is given up; at least 1.
     pub attempts_max: u32,
@@ -324,6 +324,11 @@ impl<W: Workload> Head<W> {
         self.links[worker as usize].is_usable() && self.scheduler.doubted(worker) < DOUBTS_MAX
     }
 
+    /// Whether a worker has done more than greet, for the simulator's ledger.
+    pub fn is_proven(&self, worker: u32) -> bool {
+        self.links[worker as usize].is_proven()
+    }
+
     /// Ends the run without a worker, unless all there is left to do is to deliver.
     fn give_up(&mut self, reason: &str, now: Time, out: &mut impl Sink) {
         let counts = self.scheduler.counts();
@@ -387,14 +392,7 @@ impl<W: Workload> Head<W> {
             Timer::Settle => self.settled = true,
             // The flush looks at all that may be late.
             Timer::Tail => self.is_tail = false,
-            Timer::GiveUp => {
-                let wait_s = self.config.give_up.as_secs_f64();
-                let reason = format!(
-                    "no worker could be used for {wait_s} s (--give-up): giving up; head check with \
-                     the same --workers says what to do"
-                );
-                self.give_up(&reason, now, out);
-            }
+            Timer::GiveUp => self.time_to_give_up(now, out),
         }
     }
 }

@@ -94,6 +94,8 @@ pub(super) struct Session {
     pub throttle: Throttle,
     /// It said that it is about to end.
     pub is_draining: bool,
+    /// It has shown that it is of use: by an outcome, or by living on.
+    pub is_proven: bool,
     /// Bytes in the outbox.
     pub unsent_bytes: usize,
     /// It said that its slots are not what they were.
@@ -171,6 +173,11 @@ impl Link {
     pub fn is_usable(&self) -> bool {
         let is_there = |s: &Session| !s.silence.is_lost() && !s.is_draining;
         self.session().is_some_and(is_there) && !self.trust.is_aside()
+    }
+
+    /// Usable, and more than a greeting.
+    pub fn is_proven(&self) -> bool {
+        self.is_usable() && self.session().is_some_and(|session| session.is_proven)
     }
 
     /// What it means for its tasks that it is lost now, for this `cause`.
@@ -302,6 +309,7 @@ impl Session {
             depth: Depth::new(slots, tasks, now),
             throttle: Throttle::new(now),
             is_draining: false,
+            is_proven: false,
             unsent_bytes,
             has_lost_slots: false,
             slots_max: slots,

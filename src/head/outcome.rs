@@ -75,6 +75,9 @@ impl<W: Workload> Head<W> {
             link.backoff.reset();
             link.breaches = 0;
             self.last_outcome_at = now;
+            if !session.is_proven {
+                self.prove(index);
+            }
         }
         other
     }
@@ -101,6 +104,7 @@ impl<W: Workload> Head<W> {
         if status != Status::Returned {
             session.depth.ran(run_us, output.len());
         }
+        let is_unproven = !session.is_proven;
         link.run_us += u64::from(run_us);
         link.received_bytes += output.len() as u64;
         self.outcomes.count(status);
@@ -144,6 +148,9 @@ impl<W: Workload> Head<W> {
                 self.timers.cancel(Timer::Aside(index));
                 self.use_again(index);
             }
+        }
+        if is_unproven {
+            self.prove(index);
         }
         let link = &mut self.links[index as usize];
         match verdict {

@@ -8,7 +8,7 @@
 
 use log::{Level, error, info, log, warn};
 
-use super::link::{Session, State};
+use super::link::{Link, Session, State};
 use super::{Head, Timer};
 use crate::format::printable;
 use crate::frame::{Frame, FrameError, Kind, Refusal};
@@ -72,6 +72,9 @@ impl<W: Workload> Head<W> {
                 // Else it is asked again only when it would be lost, and asks itself meanwhile.
                 let silence = session.silence.deadline();
                 self.timers.set(Timer::Silence(index), silence);
+                if !session.is_proven {
+                    self.prove(index);
+                }
             }
             (State::Up(session), Frame::Drain) => {
                 session.is_draining = true;
@@ -300,12 +303,34 @@ impl<W: Workload> Head<W> {
         returned
     }
 
-    /// Perhaps one usable worker more: with one there is no giving up, and others may yet come.
+    /// Perhaps one usable worker more: with one that has shown it there is no giving up, and others
+    /// may yet come.
     pub(super) fn note_usable(&mut self) {
         self.judges_until = None;
-        if self.links.iter().any(|link| link.is_usable()) {
+        if self.links.iter().any(Link::is_proven) {
             self.timers.cancel(Timer::GiveUp);
         }
+    }
+
+    /// A session is more than its greeting: a worker that greets and hangs up, again and again, would
+    /// keep the run alive for ever.
+    #[cold]
+    pub(super) fn prove(&mut self, index: u32) {
+        self.links[index as usize].up().is_proven = true;
+        self.note_usable();
+    }
+
+    /// The time to give up has come. Who has only just greeted has a little more to show what it is.
+    pub(super) fn time_to_give_up(&mut self, now: Time, out: &mut impl Sink) {
+        if self.links.iter().any(Link::is_usable) {
+            return self.timers.set(Timer::GiveUp, now + LOST_AFTER);
+        }
+        let wait_s = self.config.give_up.as_secs_f64();
+        let reason = format!(
+            "no worker could be used for {wait_s} s (--give-up): giving up; head check with the same \
+             --workers says what to do"
+        );
+        self.give_up(&reason, now, out);
     }
 
     /// Perhaps one usable worker less: without any, the time to give up begins to run.

@@ -9,7 +9,6 @@ use super::*;
 use crate::frame::{Frame, Status, Task};
 use crate::kernel::{Delivery, Kernel, Next};
 use crate::limits::{ASIDE_MIN, BACKOFF_MAX, FAULTS_MAX, OUTPUT_BYTES_MAX};
-use crate::overview::Standing;
 use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
@@ -495,6 +494,47 @@ fn giving_up_waits_only_for_workers_that_can_be_used() {
 }
 
 #[test]
+fn a_worker_that_only_greets_does_not_keep_the_run_alive() {
+    let give_up = Duration::from_secs(30);
+    let mut bench = Bench::new(1, job(3), |config| config.give_up = give_up);
+    while bench.said.exit.is_none() {
+        // The same process each time: no task is to blame.
+        let conn = bench.welcome(0, 7, 1);
+        bench.turn();
+        let reason = CloseReason::Peer;
+        bench.tell(Event::Closed { conn, reason });
+        bench.turn();
+        while !matches!(bench.head.links[0].state, State::Dialing) && bench.said.exit.is_none() {
+            bench.now = bench.now + Duration::from_millis(100);
+            bench.turn();
+        }
+    }
+    assert_eq!(bench.said.exit, Some(Exit::NoWorker));
+    assert_eq!(bench.now, Time::ZERO + give_up);
+    // One that lives, or does something, does.
+    let mut bench = Bench::new(1, job(3), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 1);
+    bench.live(conn, Time::ZERO + give_up * 2);
+    assert_eq!(bench.said.exit, None);
+    let mut bench = Bench::new(1, job(3), |config| config.give_up = give_up);
+    bench.now = Time::ZERO + (give_up - Duration::from_millis(1));
+    let conn = bench.welcome(0, 0, 1);
+    bench.turn();
+    bench.now = Time::ZERO + give_up;
+    bench.turn();
+    assert_eq!(bench.said.exit, None, "it has only just come");
+    bench.outcome(conn, 0, 1, Status::Done, 0);
+    bench.turn();
+    let reason = CloseReason::Peer;
+    bench.tell(Event::Closed { conn, reason });
+    bench.turn();
+    assert_eq!(
+        bench.head.timers.get(Timer::GiveUp),
+        Some(bench.now + give_up)
+    );
+}
+
+#[test]
 fn a_worker_that_works_after_all_is_not_given_up() {
     let give_up = Duration::from_secs(3);
     let mut bench = Bench::new(1, job(99), |config| config.give_up = give_up);
@@ -526,35 +566,4 @@ fn a_large_task_does_not_wait_for_a_small_frame_to_be_written() {
     let mut bench = Bench::new(1, job, |config| config.payload_bytes_max = 64 << 20);
     bench.welcome(0, 0, 1);
     assert_eq!(bench.turn(), [(0, 0)], "with Hello and Job in the outbox");
-}
-
-#[test]
-fn a_throttled_worker_is_said_to_be_and_nothing_waits_behind_what_it_runs() {
-    const LONG_US: u32 = 100_000;
-    let mut bench = Bench::new(1, job(50), |_| {});
-    let conn = bench.welcome(0, 0, 2);
-    assert_eq!(bench.turn().len(), 4, "two per slot");
-    let say = |bench: &mut Bench, cpu_ms, waited_ms| {
-        bench.now = bench.now + Duration::from_secs(2);
-        let frame = &Frame::Usage { cpu_ms, waited_ms };
-        bench.tell(Event::Heard { conn });
-        bench.tell(Event::Frame { conn, frame });
-        bench.head.look(bench.now).workers[0].standing
-    };
-    assert_eq!(say(&mut bench, 400, 3600), Standing::Up);
-    assert_eq!(say(&mut bench, 400, 3600), Standing::Throttled);
-    for task in 0..2 {
-        bench.outcome(conn, task, 1, Status::Done, LONG_US);
-    }
-    assert_eq!(bench.turn(), [], "it holds one per slot");
-    bench.outcome(conn, 2, 1, Status::Done, LONG_US);
-    assert_eq!(bench.turn(), [(0, 4)]);
-    let overview = bench.head.look(bench.now);
-    assert_eq!((overview.up(), overview.throttled()), (1, 1));
-    let usage = overview.workers[0].usage.expect("it has said so");
-    assert_eq!(usage.cpu, Duration::from_millis(800));
-    assert_eq!(usage.waited, Duration::from_millis(7200));
-    assert_eq!(say(&mut bench, 4000, 0), Standing::Throttled);
-    assert_eq!(say(&mut bench, 4000, 0), Standing::Up);
-    assert_eq!(bench.turn().len(), 2, "two per slot again");
 }

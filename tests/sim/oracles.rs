@@ -50,13 +50,14 @@ impl Run {
         }
     }
 
-    /// Since when the head has had no worker to use.
+    /// Since when the head has had no worker to use, but for those that only greeted.
     fn note_usable(&mut self) {
         let head = &self.head.role;
         let mut workers = 0..self.world.plan.workers as u32;
         let has_usable = workers.any(|worker| {
             let is_up = head.credit(worker).is_some() && !head.is_lost(worker);
-            head.is_usable(worker) || (is_up && head.scheduler().doubted(worker) >= DOUBTS_MAX)
+            let is_doubted = head.scheduler().doubted(worker) >= DOUBTS_MAX;
+            head.is_proven(worker) && (head.is_usable(worker) || (is_up && is_doubted))
         });
         match has_usable {
             true => self.unusable_since = None,

@@ -5,6 +5,7 @@
 //! Invariant: see `tests.rs`.
 
 use super::*;
+use crate::overview::Standing;
 
 #[test]
 fn an_overview_adds_up_and_says_why_nothing_runs() {
@@ -43,6 +44,37 @@ fn an_overview_adds_up_and_says_why_nothing_runs() {
     assert_eq!(up.received_bytes, 2);
     let begun = tasks.ready + tasks.in_flight + tasks.done + tasks.failed;
     assert_eq!(begun, bench.head.scheduler().end());
+}
+
+#[test]
+fn a_throttled_worker_is_said_to_be_and_nothing_waits_behind_what_it_runs() {
+    const LONG_US: u32 = 100_000;
+    let mut bench = Bench::new(1, job(50), |_| {});
+    let conn = bench.welcome(0, 0, 2);
+    assert_eq!(bench.turn().len(), 4, "two per slot");
+    let say = |bench: &mut Bench, cpu_ms, waited_ms| {
+        bench.now = bench.now + Duration::from_secs(2);
+        let frame = &Frame::Usage { cpu_ms, waited_ms };
+        bench.tell(Event::Heard { conn });
+        bench.tell(Event::Frame { conn, frame });
+        bench.head.look(bench.now).workers[0].standing
+    };
+    assert_eq!(say(&mut bench, 400, 3600), Standing::Up);
+    assert_eq!(say(&mut bench, 400, 3600), Standing::Throttled);
+    for task in 0..2 {
+        bench.outcome(conn, task, 1, Status::Done, LONG_US);
+    }
+    assert_eq!(bench.turn(), [], "it holds one per slot");
+    bench.outcome(conn, 2, 1, Status::Done, LONG_US);
+    assert_eq!(bench.turn(), [(0, 4)]);
+    let overview = bench.head.look(bench.now);
+    assert_eq!((overview.up(), overview.throttled()), (1, 1));
+    let usage = overview.workers[0].usage.expect("it has said so");
+    assert_eq!(usage.cpu, Duration::from_millis(800));
+    assert_eq!(usage.waited, Duration::from_millis(7200));
+    assert_eq!(say(&mut bench, 4000, 0), Standing::Throttled);
+    assert_eq!(say(&mut bench, 4000, 0), Standing::Up);
+    assert_eq!(bench.turn().len(), 2, "two per slot again");
 }
 
 #[test]
