@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::unix::pipe::Sender;
@@ -22,14 +22,23 @@ use crate::limits::{LAST_WORDS_BYTES, LOOK_MAX, PROGRAM_GRACE};
 /// A process and the end of its input.
 pub(super) struct Lasting {
     pub(super) process: Process,
-    /// None once it is told that there is nothing more.
+    /// None once it is told that there is nothing more ...
     stdin: Option<Sender>,
+    /// ... which was then.
+    closed_at: Option<Instant>,
 }
 
 impl Lasting {
     /// Tells it that there is nothing more.
     pub(super) fn close(&mut self) {
         self.stdin = None;
+        self.closed_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Waits for its end for as long as it has, since it was told, to end by itself.
+    pub(super) fn wait(&mut self) {
+        let since = self.closed_at.map_or(Duration::ZERO, |at| at.elapsed());
+        wait_within(&mut self.process.child, PROGRAM_GRACE.saturating_sub(since));
     }
 
     /// Writes once. Says whether it took anything.
@@ -106,6 +115,7 @@ impl Runner {
         Ok(Lasting {
             process,
             stdin: Some(stdin),
+            closed_at: None,
         })
     }
 

@@ -11,7 +11,7 @@
 //! Invariant: when an attempt returns, its process has been waited for, or is the one that lives on.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -26,12 +26,12 @@ use signal_hook::consts::SIGKILL;
 
 use super::excerpt::Excerpt;
 use super::folder::Folder;
-use super::guard::{Guard, Leash, wait_within};
+use super::guard::{Guard, Leash};
 use super::lasting::Lasting;
 use super::{Job, host};
 use crate::command::{Ended, Report};
 use crate::kernel::{KernelError, Stop, Wake};
-use crate::limits::{CLEAR_UP_READS, LOOK_MAX, LOOK_MIN, PIPE_BYTES, PROGRAM_GRACE};
+use crate::limits::{CLEAR_UP_READS, LOOK_MAX, LOOK_MIN, PIPE_BYTES};
 
 pub(super) const STDOUT: Token = Token(0);
 pub(super) const STDERR: Token = Token(1);
@@ -190,10 +190,13 @@ impl Runner {
     /// The working directory, empty.
     fn folder(&mut self) -> io::Result<&Path> {
         let folder = self.folder.get_or_insert_with(Folder::new);
-        if folder.empty().is_err() {
+        match folder.empty() {
             // A program has made it such that its worker cannot; another place may do.
-            *folder = Folder::new();
-            folder.empty()?;
+            Err(error) if is_spoilt(&error) => {
+                *folder = Folder::new();
+                folder.empty()?;
+            }
+            emptied => emptied?,
         }
         Ok(folder.path())
     }
@@ -252,7 +255,7 @@ impl Runner {
     pub(super) fn wait(&mut self, pause: Option<Duration>) -> Result<bool, KernelError> {
         match self.poll.poll(&mut self.events, pause) {
             Ok(()) => Ok(self.events.is_empty()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(host("cannot wait for a program", &error)),
         }
     }
@@ -312,7 +315,7 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.close();
         if let Some(mut lasting) = self.lasting.take() {
-            wait_within(&mut lasting.process.child, PROGRAM_GRACE);
+            lasting.wait();
             self.kill(&mut lasting.process.child);
         }
     }
@@ -341,9 +344,9 @@ pub(super) fn read(stream: &mut Option<Receiver>, piece: &mut [u8]) -> Heard {
     };
     match open.read(piece) {
         Ok(count @ 1..) => Heard::Bytes(count),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
         // A signal: it is read again, as after bytes.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Heard::Bytes(0),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Heard::Bytes(0),
         Ok(_) | Err(_) => {
             *stream = None;
             Heard::End
@@ -369,6 +372,14 @@ pub(super) fn go_on(stop: &Stop) -> Result<(), KernelError> {
 pub(super) fn pauses() -> impl Iterator<Item = Duration> {
     let doubled = |pause: &Duration| Some((*pause * 2).min(LOOK_MAX));
     std::iter::successors(Some(LOOK_MIN), doubled)
+}
+
+/// Whether it is the folder, and not this process that has no descriptors left.
+fn is_spoilt(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory
+    )
 }
 
 fn ended(status: ExitStatus) -> Ended {
