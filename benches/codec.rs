@@ -7,7 +7,6 @@
 //! Invariant: every small benchmark does its work for a whole window of tasks, as a turn under load
 //! does, so that the time per element is comparable between them.
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +19,11 @@ use teamster::head::{Head, HeadConfig};
 use teamster::journal;
 use teamster::kernel::{Delivery, Kernel, Next, Workload};
 use teamster::kernels::{builtin, square};
-use teamster::lanes::Job;
+use teamster::lanes::Batch;
 use teamster::limits::{CREDIT_BYTES, CREDIT_TASKS, PAYLOAD_BYTES_DEFAULT, READ_BUFFER_BYTES};
-use teamster::payload::{Bytes, Payload};
+use teamster::payload::Bytes;
 use teamster::pool::{Command, Pool, Reports};
-use teamster::role::{Attempt, Completion, ConnId, Event, Exit, Role, Sink};
+use teamster::role::{Attempt, ConnId, Event, Exit, Role, Sink};
 use teamster::scheduler::{Pick, Scheduler};
 use teamster::time::Time;
 use teamster::worker::{Worker, WorkerConfig};
@@ -172,23 +171,22 @@ fn hand_over(criterion: &mut Criterion) {
     let mut pool = Pool::new(1, Arc::new(waker)).expect("a thread");
     let kernel = builtin().open(square::NAME, &NO_WORK).expect("it is there");
     let mut commands = vec![Command::Prepare(CONN, kernel, None)];
-    let (mut reports, mut spare) = (Reports::default(), VecDeque::new());
+    let (mut reports, mut spare) = (Reports::default(), Batch::new());
     group.bench_function("there and back", |bencher| {
         bencher.iter(|| {
-            let input = || Payload::from(&NUMBER[..]);
-            let job = |task| Job {
-                attempt: first_attempt(task),
-                input: input(),
-            };
-            let mut jobs = std::mem::take(&mut spare);
-            jobs.extend((0..WINDOW).map(job));
-            commands.push(Command::Submit(CONN, jobs));
+            let mut batch = std::mem::take(&mut spare);
+            for task in 0..WINDOW {
+                let (attempt, input) = (first_attempt(task), Bytes::from(&NUMBER));
+                batch.push().set(CONN, Task { attempt, input });
+            }
+            commands.push(Command::Submit(CONN, batch));
             pool.apply(&mut commands, &mut spare, Instant::now());
             let mut left = WINDOW as usize;
             while left > 0 {
                 poll.poll(&mut events, None).expect("it polls");
                 pool.take(&mut reports, Instant::now());
-                left -= reports.finished.drain(..).count();
+                left -= reports.finished.len();
+                reports.finished.clear();
             }
         });
     });
@@ -200,7 +198,7 @@ struct Wire {
     outbox: Outbox,
     /// Of the tasks sent.
     sent: Vec<Attempt>,
-    submitted: Vec<Job>,
+    submitted: Batch,
 }
 
 impl Wire {
@@ -210,7 +208,7 @@ impl Wire {
         Wire {
             outbox,
             sent: Vec::new(),
-            submitted: Vec::new(),
+            submitted: Batch::new(),
         }
     }
 
@@ -233,8 +231,8 @@ impl Sink for Wire {
     }
 
     fn submit(&mut self, _: ConnId, attempt: Attempt, input: Bytes<'_>) {
-        let input = Payload::from(input);
-        self.submitted.push(Job { attempt, input });
+        let task = Task { attempt, input };
+        self.submitted.push().set(CONN, task);
     }
 
     fn dial(&mut self, _: u32) {}
@@ -362,7 +360,7 @@ fn worker_turn(criterion: &mut Criterion) {
         task(first_attempt(number)).encode(&mut bytes);
     }
     group.bench_function("worker", |bencher| {
-        let mut completions = Vec::new();
+        let mut completed = Batch::new();
         bencher.iter_custom(|turns| {
             let mut elapsed = Duration::ZERO;
             for _ in 0..turns {
@@ -378,11 +376,11 @@ fn worker_turn(criterion: &mut Criterion) {
                 }
                 worker.flush(NOW, &mut wire);
                 elapsed += start.elapsed();
-                // The pool's part.
-                completions.extend(wire.submitted.drain(..).map(completion));
+                // The pool's part, but for the output: the input is as long.
+                completed.append(&mut wire.submitted);
                 let start = Instant::now();
-                worker.handle_completed(&completions, NOW, &mut wire);
-                completions.clear();
+                worker.handle_completed(completed.as_slice(), NOW, &mut wire);
+                completed.clear();
                 worker.flush(NOW, &mut wire);
                 wire.write(&mut worker);
                 elapsed += start.elapsed();
@@ -391,17 +389,6 @@ fn worker_turn(criterion: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-fn completion(job: Job) -> Completion {
-    Completion {
-        conn: CONN,
-        attempt: job.attempt,
-        status: Status::Done,
-        input_bytes: job.input.len() as u32,
-        output: job.input,
-        run_us: 1,
-    }
 }
 
 criterion_group!(

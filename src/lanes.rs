@@ -10,29 +10,23 @@
 //! lane that is paused or has [`FINISHED_BYTES_MAX`] waiting to be taken, so that outputs of a
 //! session are bounded however fast its kernel and however slow its head.
 
+mod batch;
 mod slot;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::kernel::Kernel;
 use crate::limits::{
     CHUNK_FEW, CHUNK_FEW_TIME, CHUNK_TIME, FINISHED_BYTES_MAX, HOLD_TIME, STOPPED_AFTER,
 };
-use crate::payload::Payload;
-use crate::role::{Attempt, Completion, ConnId};
+use crate::role::{Attempt, ConnId};
 use crate::time::{Duration, Time};
 
+pub use batch::Batch;
 pub use slot::{Check, Slot};
 
-/// An attempt that waits for a thread.
-#[derive(Debug)]
-pub struct Job {
-    /// Which.
-    pub attempt: Attempt,
-    /// Its input.
-    pub input: Payload,
-}
+/// What is said of an attempt that no thread has begun.
+const NOT_STARTED: &str = "it did not start";
 
 /// All lanes of a pool.
 #[derive(Default)]
@@ -51,7 +45,7 @@ struct Lane {
     kernel: Arc<dyn Kernel>,
     /// How long an attempt may run.
     timeout: Option<Duration>,
-    queue: VecDeque<Job>,
+    queue: Batch,
     paused: bool,
     finished_bytes: usize,
     /// Moving mean of how long an attempt runs.
@@ -96,7 +90,7 @@ impl Lanes {
             conn,
             kernel,
             timeout,
-            queue: VecDeque::new(),
+            queue: Batch::new(),
             paused: false,
             finished_bytes: 0,
             // Nothing is known: one at first.
@@ -114,24 +108,25 @@ impl Lanes {
         }
     }
 
-    /// Takes out what waits in a session's lane.
-    pub fn recall(&mut self, conn: ConnId) -> VecDeque<Job> {
-        self.find(conn)
-            .map_or(VecDeque::new(), |lane| std::mem::take(&mut lane.queue))
+    /// Has what waits in a session's lane come back in `finished`.
+    pub fn recall(&mut self, conn: ConnId, finished: &mut Batch) {
+        if let Some(lane) = self.find(conn) {
+            give_back(&mut lane.queue, 0, finished);
+        }
     }
 
-    /// Takes out one attempt that waits in a session's lane.
-    pub fn take_back(&mut self, conn: ConnId, attempt: Attempt) -> Option<Job> {
-        remove(&mut self.find(conn)?.queue, attempt)
+    /// Has one attempt that waits in a session's lane come back in `finished`; says whether it does.
+    pub fn take_back(&mut self, conn: ConnId, attempt: Attempt, finished: &mut Batch) -> bool {
+        (self.find(conn)).is_some_and(|lane| take_back(&mut lane.queue, 0, attempt, finished))
     }
 
     /// Moves attempts to the end of their session's lane.
     ///
     /// # Panics
     /// If the session has none: the role submits only what it prepared.
-    pub fn push(&mut self, conn: ConnId, jobs: &mut VecDeque<Job>, now: Time) {
+    pub fn push(&mut self, conn: ConnId, batch: &mut Batch, now: Time) {
         let lane = self.find(conn).expect("the session was prepared");
-        move_all(jobs, &mut lane.queue);
+        lane.queue.append(batch);
         if let Some(timeout) = lane.timeout {
             self.check_at(Some(now + timeout));
         }
@@ -167,33 +162,26 @@ impl Lanes {
 
     /// Empties a slot: what it has finished waits in `finished` to be taken, what it has not
     /// started goes back to the front of its lane. Of a closed lane the latter is dropped.
-    pub fn collect(&mut self, slot: &mut Slot, finished: &mut Vec<Completion>) {
+    pub fn collect(&mut self, slot: &mut Slot, finished: &mut Batch) {
         self.put_back(slot);
         let run_us = std::mem::take(&mut slot.run_us);
         let output_bytes = std::mem::take(&mut slot.output_bytes);
         if let Some(lane) = slot.conn().and_then(|conn| self.find(conn))
-            && !slot.done.is_empty()
+            && slot.holds_back()
         {
             lane.finished_bytes += output_bytes;
-            let mean = run_us * 1000 / slot.done.len() as u64;
+            let mean = run_us * 1000 / slot.done as u64;
             lane.run_ns_mean = (lane.run_ns_mean + mean) / 2;
         }
-        match finished.is_empty() {
-            true => std::mem::swap(finished, &mut slot.done),
-            false => finished.append(&mut slot.done),
-        }
+        slot.hand_in(finished);
     }
 
     /// What a slot has not started goes back to the front of its lane; of a closed one it is dropped.
     pub fn put_back(&mut self, slot: &mut Slot) {
+        let begun = slot.begun();
         match slot.conn().and_then(|conn| self.find(conn)) {
-            Some(lane) if lane.queue.is_empty() => move_all(&mut slot.waiting, &mut lane.queue),
-            Some(lane) => {
-                while let Some(job) = slot.waiting.pop_back() {
-                    lane.queue.push_front(job);
-                }
-            }
-            None => slot.waiting.clear(),
+            Some(lane) => lane.queue.prepend(&mut slot.batch, begun),
+            None => slot.batch.truncate(begun),
         }
     }
 
@@ -231,7 +219,7 @@ impl Lanes {
         slot: &mut Slot,
         late: Duration,
         now: Time,
-        finished: &mut Vec<Completion>,
+        finished: &mut Batch,
     ) -> Check {
         if late > STOPPED_AFTER {
             // This process was stopped, and its kernels were, too.
@@ -241,7 +229,7 @@ impl Lanes {
         // While it has what it did not start: that may begin in another slot at once.
         self.check_at(slot.next_check(now));
         // What waits as well: only what it runs could hold back something from now on, and does not.
-        let is_empty = !slot.holds_back() && slot.waiting.is_empty();
+        let is_empty = !slot.holds_back() && !slot.has_waiting();
         let until = slot.holds_until(now);
         match check {
             Check::InTime | Check::Stop if is_empty => {}
@@ -267,30 +255,33 @@ impl Lanes {
     }
 }
 
-/// Moves all attempts to the end of `to`. An empty `to` gets their buffer and gives its own: where
-/// thousands pass through four queues at once, nothing is copied and nothing allocated.
-fn move_all(from: &mut VecDeque<Job>, to: &mut VecDeque<Job>) {
-    match to.is_empty() {
-        true => {
-            // So that it is filled from its beginning: a queue that turns through all of its memory
-            // finds none of it in the caches.
-            to.clear();
-            std::mem::swap(from, to);
-        }
-        false => to.append(from),
+/// Has what is behind the first `index` come back in `finished`.
+fn give_back(batch: &mut Batch, index: usize, finished: &mut Batch) {
+    for index in index..batch.len() {
+        let execution = batch.get_mut(index).expect("there are so many");
+        execution.came_back(NOT_STARTED);
     }
+    batch.move_to(index..batch.len(), finished);
 }
 
-fn remove(queue: &mut VecDeque<Job>, attempt: Attempt) -> Option<Job> {
-    let index = queue.iter().position(|job| job.attempt == attempt)?;
-    queue.remove(index)
+/// The same for one attempt, if it is there; says whether it is.
+fn take_back(batch: &mut Batch, index: usize, attempt: Attempt, finished: &mut Batch) -> bool {
+    let Some(index) = batch.find(index, attempt) else {
+        return false;
+    };
+    let execution = batch.get_mut(index).expect("it was found there");
+    execution.came_back(NOT_STARTED);
+    batch.move_to(index..index + 1, finished);
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::Status;
+    use crate::frame::{Status, Task};
     use crate::kernel::{KernelError, Stop};
+    use crate::payload::{Bytes, Payload};
+    use crate::role::Execution;
 
     struct Nothing;
 
@@ -307,16 +298,22 @@ mod tests {
         }
     }
 
+    fn batch(conn: ConnId, tasks: impl IntoIterator<Item = u64>) -> Batch {
+        let execution = |task| {
+            let attempt = Attempt { task, number: 1 };
+            let input = Bytes::default();
+            Execution::new(conn, Task { attempt, input })
+        };
+        tasks.into_iter().map(execution).collect()
+    }
+
     fn lanes(counts: &[u64]) -> Lanes {
         let mut lanes = Lanes::default();
         for (slot, &count) in counts.iter().enumerate() {
             let conn = conn(slot as u32);
             lanes.open(conn, Arc::new(Nothing), None);
             for task in 0..count {
-                let attempt = Attempt { task, number: 1 };
-                let input = Payload::EMPTY;
-                let mut jobs = VecDeque::from([Job { attempt, input }]);
-                lanes.push(conn, &mut jobs, Time::ZERO);
+                lanes.push(conn, &mut batch(conn, [task]), Time::ZERO);
             }
         }
         lanes
@@ -326,7 +323,7 @@ mod tests {
     fn take(lanes: &mut Lanes, threads: usize) -> Option<(u32, Vec<u64>)> {
         let mut slot = Slot::default();
         lanes.take(threads, &mut slot)?;
-        let tasks = slot.waiting.iter().map(|job| job.attempt.task);
+        let tasks = slot.batch.as_slice().iter().map(|e| e.attempt.task);
         Some((slot.conn().unwrap().slot, tasks.collect()))
     }
 
@@ -341,7 +338,7 @@ mod tests {
         begin(&mut slot).unwrap();
         let fill = |output: &mut Payload| output.set(&vec![0; output_bytes]);
         slot.end(Status::Done, fill, Time::ZERO + run);
-        lanes.collect(&mut slot, &mut Vec::new());
+        lanes.collect(&mut slot, &mut Batch::new());
     }
 
     #[test]
@@ -382,7 +379,7 @@ mod tests {
                 (0..40).for_each(|_| run_one(&mut lanes, run, 0));
                 let mut slot = Slot::default();
                 lanes.take(1, &mut slot).unwrap();
-                assert_eq!(slot.waiting.len(), chunk, "{run:?} {waiting}");
+                assert_eq!(slot.batch.len(), chunk, "{run:?} {waiting}");
                 assert_eq!(slot.start(Time::ZERO), Time::ZERO + run * chunk as u32);
             }
         }
@@ -421,7 +418,7 @@ mod tests {
         begin(&mut slot).unwrap();
         slot.end(Status::Done, |_| {}, Time::ZERO);
         begin(&mut slot).unwrap();
-        let mut finished = Vec::new();
+        let mut finished = Batch::new();
         let late = lanes.begin_check(due).unwrap();
         lanes.check(&mut slot, late, due, &mut finished);
         assert!(finished.is_empty(), "it may still be through in time");
@@ -445,7 +442,7 @@ mod tests {
         many.watch(1, 0, Time::ZERO);
         let due = Time::ZERO + HOLD_TIME;
         let late = many.begin_check(due).unwrap();
-        many.check(&mut slot, late, due, &mut Vec::new());
+        many.check(&mut slot, late, due, &mut Batch::new());
         slot.end(Status::Done, |_| {}, due);
         assert_eq!(begin(&mut slot), None, "it hands in the first alone");
         // Nothing is held any more, however long the second runs.
@@ -464,7 +461,7 @@ mod tests {
         assert!(!lanes.is_runnable());
         lanes.put_back(&mut slot);
         assert_eq!(take(&mut lanes, 2), Some((0, Vec::from_iter(41..46))));
-        assert!(begin(&mut slot).is_none());
+        assert!(!slot.has_waiting());
     }
 
     #[test]
@@ -472,18 +469,8 @@ mod tests {
         let timeout = Duration::from_secs(1);
         let (mut lanes, mut slot) = (lanes(&[]), Slot::default());
         lanes.open(conn(0), Arc::new(Nothing), Some(timeout));
-        let job = |task| {
-            let attempt = Attempt { task, number: 1 };
-            let input = Payload::EMPTY;
-            Job { attempt, input }
-        };
-        slot.load(
-            conn(0),
-            Some(timeout),
-            &mut (0..2).map(job).collect(),
-            2,
-            CHUNK_TIME,
-        );
+        let mut both = batch(conn(0), 0..2);
+        slot.load(conn(0), Some(timeout), &mut both, 2, CHUNK_TIME);
         slot.start(Time::ZERO);
         begin(&mut slot).unwrap();
         let mut now = Time::ZERO;
@@ -491,7 +478,7 @@ mod tests {
         let mut look = |slot: &mut Slot, lanes: &mut Lanes| {
             now = lanes.next_check().unwrap();
             let late = lanes.begin_check(now).unwrap();
-            (lanes.check(slot, late, now, &mut Vec::new()), now)
+            (lanes.check(slot, late, now, &mut Batch::new()), now)
         };
         assert_eq!(look(&mut slot, &mut lanes).0, Check::Stop);
         let (check, now) = look(&mut slot, &mut lanes);

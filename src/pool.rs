@@ -9,7 +9,6 @@
 //! one, never before; a stop is raised and lowered under its slot's lock, so that it never meets
 //! another attempt. A panic in a kernel is a failed outcome and nothing else.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,10 +19,10 @@ use mio::Waker;
 use crate::buffer::Buffer;
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
-use crate::lanes::{Check, Job, Lanes, Slot};
+use crate::lanes::{Batch, Check, Lanes, Slot};
 use crate::limits::{PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
 use crate::payload::Payload;
-use crate::role::{Attempt, Completion, ConnId};
+use crate::role::{Attempt, ConnId};
 use crate::time::Time;
 
 /// What the reactor tells the pool.
@@ -31,7 +30,7 @@ pub enum Command {
     /// A session will submit attempts of this kernel, each of which may take so long.
     Prepare(ConnId, Arc<dyn Kernel>, Option<Duration>),
     /// Attempts of a session to run, in their order.
-    Submit(ConnId, VecDeque<Job>),
+    Submit(ConnId, Batch),
     /// A session's attempts wait, or go on.
     Pause(ConnId, bool),
     /// What a session has waiting comes back.
@@ -46,7 +45,7 @@ pub enum Command {
 #[derive(Debug, Default)]
 pub struct Reports {
     /// Attempts that were answered.
-    pub finished: Vec<Completion>,
+    pub finished: Batch,
     /// Each time another number of threads compute: how many, and the attempt that took one along.
     pub slots: Vec<(u16, Option<Attempt>)>,
 }
@@ -124,9 +123,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Carries out a turn's commands under one lock. What a submission leaves is an empty queue, of
+    /// Carries out a turn's commands under one lock. What a submission leaves is an empty batch, of
     /// which the last becomes `spare`, to be filled again.
-    pub fn apply(&mut self, commands: &mut Vec<Command>, spare: &mut VecDeque<Job>, now: Instant) {
+    pub fn apply(&mut self, commands: &mut Vec<Command>, spare: &mut Batch, now: Instant) {
         if commands.is_empty() {
             return;
         }
@@ -137,9 +136,9 @@ impl Pool {
         for command in commands.drain(..) {
             match command {
                 Command::Prepare(conn, kernel, timeout) => state.lanes.open(conn, kernel, timeout),
-                Command::Submit(conn, mut jobs) => {
-                    state.lanes.push(conn, &mut jobs, now);
-                    *spare = jobs;
+                Command::Submit(conn, mut batch) => {
+                    state.lanes.push(conn, &mut batch, now);
+                    *spare = batch;
                 }
                 Command::Pause(conn, paused) => state.lanes.pause(conn, paused),
                 Command::Recall(conn) => shared.recall(conn, &mut state),
@@ -194,12 +193,6 @@ impl Thread {
 }
 
 impl State {
-    /// An attempt comes back without having run.
-    fn give_back(&mut self, conn: ConnId, Job { attempt, input }: Job) {
-        let returned = Completion::returned(conn, attempt, input.len(), "it did not start");
-        self.reports.finished.push(returned);
-    }
-
     /// Takes in what a thread has finished, and back to the lane what did not start. Says whether
     /// there is something to report, and was nothing before.
     fn collect(&mut self, slot: &mut Slot) -> bool {
@@ -304,23 +297,22 @@ impl Shared {
     }
 
     fn recall(&self, conn: ConnId, state: &mut State) {
-        let mut jobs = state.lanes.recall(conn);
+        let finished = &mut state.reports.finished;
+        state.lanes.recall(conn, finished);
         for thread in &self.threads {
-            jobs.extend(thread.slot().recall(conn));
-        }
-        for job in jobs {
-            state.give_back(conn, job);
+            thread.slot().recall(conn, finished);
         }
     }
 
     fn cancel(&self, conn: ConnId, attempt: Attempt, running: bool, state: &mut State) {
-        if let Some(job) = state.lanes.take_back(conn, attempt) {
-            return state.give_back(conn, job);
+        let finished = &mut state.reports.finished;
+        if state.lanes.take_back(conn, attempt, finished) {
+            return;
         }
         for thread in &self.threads {
             let mut slot = thread.slot();
-            if let Some(job) = slot.take_back(conn, attempt) {
-                return state.give_back(conn, job);
+            if slot.take_back(conn, attempt, finished) {
+                return;
             }
             if running && slot.stop(conn, attempt) {
                 return thread.stop.set(true);

@@ -47,36 +47,69 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What the pool says of an attempt that ran.
+/// One attempt at the pool: on its way there, and, when it is completed, on its way back.
 #[derive(Clone, Debug)]
-pub struct Completion {
+pub struct Execution {
     /// The session that sent it.
     pub conn: ConnId,
     /// Which attempt.
     pub attempt: Attempt,
     /// How it ended.
     pub status: Status,
-    /// The output, or the error's text.
-    pub output: Payload,
-    /// Length of the input it had.
+    /// The input; the output, or the error's text, in its place once there is one.
+    pub payload: Payload,
+    /// Length of the input.
     pub input_bytes: u32,
     /// How long the kernel ran, in microseconds; `u32::MAX` if longer.
     pub run_us: u32,
 }
 
-impl Completion {
+impl Execution {
+    /// An attempt that is to be run.
+    pub fn new(conn: ConnId, Task { attempt, input }: Task<'_>) -> Execution {
+        let mut execution = Execution::nothing();
+        execution.set(conn, Task { attempt, input });
+        execution
+    }
+
+    /// What is where none is.
+    pub(crate) fn nothing() -> Execution {
+        Execution {
+            conn: ConnId {
+                slot: 0,
+                generation: 0,
+            },
+            attempt: Attempt { task: 0, number: 0 },
+            status: Status::Returned,
+            payload: Payload::EMPTY,
+            input_bytes: 0,
+            run_us: 0,
+        }
+    }
+
+    /// Becomes that of a task, in its place: see [`Payload::set`].
+    #[inline(always)]
+    pub fn set(&mut self, conn: ConnId, task: Task<'_>) {
+        self.conn = conn;
+        self.attempt = task.attempt;
+        self.status = Status::Returned;
+        self.input_bytes = task.input.len() as u32;
+        self.run_us = 0;
+        self.payload.set(task.input);
+    }
+
+    /// It has not run, for this reason.
+    pub fn came_back(&mut self, reason: &str) {
+        self.payload.set(reason.as_bytes());
+    }
+
     /// What is said of an attempt that was not run, and why.
-    pub fn returned(
-        conn: ConnId,
-        attempt: Attempt,
-        input_bytes: usize,
-        reason: &str,
-    ) -> Completion {
-        Completion {
+    pub fn returned(conn: ConnId, attempt: Attempt, input_bytes: usize, reason: &str) -> Execution {
+        Execution {
             conn,
             attempt,
             status: Status::Returned,
-            output: Payload::from(reason.as_bytes()),
+            payload: Payload::from(reason.as_bytes()),
             input_bytes: input_bytes as u32,
             run_us: 0,
         }
@@ -213,7 +246,7 @@ pub enum Event<'a> {
     /// unless it was just told; never where the system does not tell.
     Measured(Usage),
     /// The pool finished an attempt.
-    Completed(&'a Completion),
+    Completed(&'a Execution),
     /// The pool has another number of threads that compute: a kernel does not end although its time
     /// is over, or one of those has ended after all.
     Slots {
@@ -392,7 +425,7 @@ pub trait Role {
     }
     /// Takes all that the pool has finished at once.
     #[inline(always)]
-    fn handle_completed(&mut self, done: &[Completion], now: Time, out: &mut impl Sink) {
+    fn handle_completed(&mut self, done: &[Execution], now: Time, out: &mut impl Sink) {
         for done in done {
             self.handle(Event::Completed(done), now, out);
         }

@@ -25,7 +25,7 @@ use crate::limits::{
     CONNECTIONS_MAX, CREDIT_BYTES, CREDIT_TASKS, GRACE_DEFAULT, GREETING_TIMEOUT,
     OUTBOX_BYTES_HIGH, PING_HEAD_AFTER, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
-use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
+use crate::role::{Attempt, CloseReason, ConnId, Event, Execution, Exit, Role, Sink, Usage};
 use crate::silence::{Passed, Silence};
 use crate::time::{Duration, Time, Timers};
 use crate::words::count;
@@ -476,7 +476,7 @@ impl Role for Worker {
     }
 
     #[inline(always)]
-    fn handle_completed(&mut self, done: &[Completion], _: Time, out: &mut impl Sink) {
+    fn handle_completed(&mut self, done: &[Execution], _: Time, out: &mut impl Sink) {
         self.completed(done, out);
     }
 

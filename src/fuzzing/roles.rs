@@ -14,7 +14,7 @@ use crate::frame::{Decoder, Frame, Outcome, Refusal, Side, Status, Task, opening
 use crate::head::{Head, HeadConfig};
 use crate::kernel::{Delivery, Kernel, KernelError, Kernels, Next, Stop, Workload};
 use crate::payload::{Bytes, Payload};
-use crate::role::{Attempt, CloseReason, Completion, ConnId, Event, Exit, Role, Sink, Usage};
+use crate::role::{Attempt, CloseReason, ConnId, Event, Execution, Exit, Role, Sink, Usage};
 use crate::time::{Duration, Time};
 use crate::worker::{Worker, WorkerConfig};
 
@@ -303,7 +303,7 @@ impl<'a, R: Role> Stage<'a, R> {
             self.close(conn, CloseReason::Asked);
         }
         for (conn, attempt, bytes) in std::mem::take(&mut self.asked.recalled) {
-            self.tell(Event::Completed(&Completion::returned(
+            self.tell(Event::Completed(&Execution::returned(
                 conn, attempt, bytes, "",
             )));
         }
@@ -546,11 +546,11 @@ impl<'a, R: Role> Stage<'a, R> {
         }
         let (conn, attempt, bytes) = self.asked.submitted.remove(usize::from(byte) % count);
         let output = vec![0; usize::from(byte) * 5];
-        self.tell(Event::Completed(&Completion {
+        self.tell(Event::Completed(&Execution {
             conn,
             attempt,
             status: Status::Done,
-            output: Payload::from(&output[..]),
+            payload: Payload::from(&output[..]),
             input_bytes: bytes as u32,
             run_us: u32::from(byte),
         }));

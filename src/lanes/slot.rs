@@ -5,17 +5,14 @@
 //! both beside it. (A thread could keep its attempts to itself and save a lock for each; but then
 //! none could be cancelled, and a kernel that hangs would take the others along.)
 //!
-//! Invariant: every attempt that is loaded leaves exactly once, as a completion or as a job that
-//! did not start; whatever a kernel returns after its attempt left is dropped.
+//! Invariant: every attempt that is loaded leaves exactly once, completed or not started; whatever a
+//! kernel returns after its attempt left is dropped.
 
-use std::collections::VecDeque;
-use std::iter;
-
-use super::Job;
+use super::Batch;
 use crate::frame::Status;
 use crate::limits::{FINISHED_BYTES_MAX, HOLD_TIME, STOP_GRACE};
 use crate::payload::Payload;
-use crate::role::{Attempt, Completion, ConnId};
+use crate::role::{Attempt, ConnId, Execution};
 use crate::time::{Duration, Time};
 
 /// One thread's attempts, all of one session.
@@ -27,8 +24,10 @@ pub struct Slot {
     /// When it began what it took last; `None` while it has not.
     begun: Option<Time>,
     state: State,
-    pub(super) waiting: VecDeque<Job>,
-    pub(super) done: Vec<Completion>,
+    /// What it has taken: first what is finished, then what runs, then what waits.
+    pub(super) batch: Batch,
+    /// So many are finished.
+    pub(super) done: usize,
     /// How long those ran in all.
     pub(super) run_us: u64,
     /// And what they brought.
@@ -44,10 +43,8 @@ enum State {
     Hung,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Running {
-    attempt: Attempt,
-    input_bytes: usize,
     since: Time,
     limit: Limit,
     is_cancelled: bool,
@@ -81,19 +78,40 @@ impl Slot {
         &mut self,
         conn: ConnId,
         timeout: Option<Duration>,
-        queue: &mut VecDeque<Job>,
+        queue: &mut Batch,
         count: usize,
         chunk_time: Duration,
     ) {
-        assert!(matches!(self.state, State::Free) && self.waiting.is_empty());
+        assert!(matches!(self.state, State::Free) && self.batch.is_empty());
         self.conn = Some(conn);
         self.timeout = timeout;
         self.chunk_time = chunk_time;
         self.begun = None;
-        match count == queue.len() {
-            true => super::move_all(queue, &mut self.waiting),
-            false => self.waiting.extend(queue.drain(..count)),
-        }
+        queue.move_to(0..count, &mut self.batch);
+    }
+
+    /// How many it has begun, the finished included.
+    pub(super) fn begun(&self) -> usize {
+        self.done + usize::from(matches!(self.state, State::Running(_)))
+    }
+
+    /// Whether it has not begun all.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.begun() < self.batch.len()
+    }
+
+    /// Moves what is finished to the end of `finished`.
+    pub(super) fn hand_in(&mut self, finished: &mut Batch) {
+        self.batch
+            .move_to(0..std::mem::take(&mut self.done), finished);
+    }
+
+    /// The attempt that runs, of so many that are finished.
+    fn current(&mut self) -> Attempt {
+        let execution = self.batch.get_mut(self.done);
+        execution
+            .expect("what runs stays until it has ended")
+            .attempt
     }
 
     /// Whose attempts it has, or had last.
@@ -115,75 +133,49 @@ impl Slot {
     /// Begins the next attempt, whose input takes the place of `input`.
     #[inline(always)]
     pub fn begin(&mut self, now: Time, input: &mut Payload) -> Option<Attempt> {
-        let job = self.waiting.front_mut()?;
+        let execution = self.batch.get_mut(self.done)?;
         assert!(matches!(self.state, State::Free), "one at a time");
-        let attempt = job.attempt;
         self.state = State::Running(Running {
-            attempt,
-            input_bytes: job.input.len(),
             since: now,
             limit: self.timeout.map_or(Limit::None, |t| Limit::Until(now + t)),
             is_cancelled: false,
         });
-        input.take_over(&mut job.input);
-        self.waiting.pop_front();
-        Some(attempt)
+        input.take_over(&mut execution.payload);
+        Some(execution.attempt)
     }
 
     /// The kernel has returned; what, may not count any more. `fill` writes the output where it stays.
     #[inline(always)]
     pub fn end(&mut self, status: Status, fill: impl FnOnce(&mut Payload), now: Time) {
-        let State::Running(running) = &self.state else {
+        let State::Running(running) = self.state else {
             return;
         };
-        let (status, reason) = match (running.is_cancelled, running.limit) {
-            (false, Limit::None | Limit::Until(_)) => (status, None),
-            (is_cancelled, _) => self.overrule(is_cancelled),
-        };
-        let run_us = now.micros_since(running.since);
-        let (attempt, input_bytes) = (running.attempt, running.input_bytes as u32);
-        let conn = self.conn.expect("it runs for a session");
-        // What `push` takes is built elsewhere and copied: see `Payload::set`.
-        self.done.extend(iter::once_with(|| Completion {
-            conn,
-            attempt,
-            status,
-            output: Payload::EMPTY,
-            input_bytes,
-            run_us: u32::try_from(run_us).unwrap_or(u32::MAX),
-        }));
-        self.state = State::Free;
-        let done = self.done.last_mut().expect("it was just added");
-        self.run_us += u64::from(done.run_us);
-        match reason {
-            None => fill(&mut done.output),
-            Some(reason) => done.output.set(reason.as_bytes()),
+        let execution = self.batch.get_mut(self.done);
+        let execution = execution.expect("what runs stays until it has ended");
+        let run_us = u32::try_from(now.micros_since(running.since)).unwrap_or(u32::MAX);
+        execution.run_us = run_us;
+        match (running.is_cancelled, running.limit) {
+            (false, Limit::None | Limit::Until(_)) => {
+                execution.status = status;
+                fill(&mut execution.payload);
+            }
+            (is_cancelled, _) => overrule(execution, is_cancelled, self.timeout),
         }
-        self.output_bytes += done.output.len();
+        self.run_us += u64::from(run_us);
+        self.output_bytes += execution.payload.len();
+        self.done += 1;
+        self.state = State::Free;
     }
 
     /// Whether something that it has finished was not taken yet.
     pub fn holds_back(&self) -> bool {
-        !self.done.is_empty()
+        self.done > 0
     }
 
     /// Whether what it has finished is to be taken before it begins another.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.output_bytes >= FINISHED_BYTES_MAX
-    }
-
-    /// What is said of an attempt that was stopped, whatever its kernel says.
-    #[cold]
-    fn overrule(&self, is_cancelled: bool) -> (Status, Option<String>) {
-        match self.timeout {
-            Some(timeout) if !is_cancelled => {
-                let seconds = timeout.as_secs_f64();
-                let reason = format!("it ran for longer than --timeout {seconds} s");
-                (Status::TimedOut, Some(reason))
-            }
-            _ => (Status::Returned, Some("cancelled".into())),
-        }
     }
 
     /// Whether the thread was of no use until now; it is of use again.
@@ -195,26 +187,28 @@ impl Slot {
         was_hung
     }
 
-    /// Takes back the attempts of a session that have not started.
-    pub fn recall(&mut self, conn: ConnId) -> VecDeque<Job> {
-        match self.conn == Some(conn) {
-            true => std::mem::take(&mut self.waiting),
-            false => VecDeque::new(),
+    /// Has a session's attempts that have not started come back in `finished`.
+    pub fn recall(&mut self, conn: ConnId, finished: &mut Batch) {
+        if self.conn == Some(conn) {
+            let begun = self.begun();
+            super::give_back(&mut self.batch, begun, finished);
         }
     }
 
-    /// Takes back one attempt if it has not started.
-    pub fn take_back(&mut self, conn: ConnId, attempt: Attempt) -> Option<Job> {
-        match self.conn == Some(conn) {
-            true => super::remove(&mut self.waiting, attempt),
-            false => None,
-        }
+    /// Has one attempt come back in `finished` if it has not started; says whether it does.
+    pub fn take_back(&mut self, conn: ConnId, attempt: Attempt, finished: &mut Batch) -> bool {
+        let begun = self.begun();
+        self.conn == Some(conn) && super::take_back(&mut self.batch, begun, attempt, finished)
     }
 
     /// Gives up one attempt if it runs; says whether it does. Its kernel must be asked to stop.
     pub fn stop(&mut self, conn: ConnId, attempt: Attempt) -> bool {
+        if !matches!(self.state, State::Running(_)) {
+            return false;
+        }
+        let is_it = (self.conn, self.current()) == (Some(conn), attempt);
         match &mut self.state {
-            State::Running(running) if (self.conn, running.attempt) == (Some(conn), attempt) => {
+            State::Running(running) if is_it => {
                 running.is_cancelled = true;
                 true
             }
@@ -225,7 +219,7 @@ impl Slot {
     /// Drops what waits; says whether an attempt runs. Nobody wants its result, but how long it may
     /// run stays: a thread is not given up because a head has gone away.
     pub fn abandon(&mut self) -> bool {
-        self.waiting.clear();
+        self.batch.truncate(self.begun());
         matches!(self.state, State::Running(_))
     }
 
@@ -240,7 +234,7 @@ impl Slot {
                 Check::Stop
             }
             Limit::Stopping(at) if at <= now => {
-                let attempt = running.attempt;
+                let attempt = self.current();
                 self.end(Status::TimedOut, |_| {}, now);
                 self.state = State::Hung;
                 Check::Hung(attempt)
@@ -252,7 +246,7 @@ impl Slot {
     /// When [`Slot::check`] must be called at the latest: what waits may begin any time, and then
     /// be overdue after its timeout.
     pub(super) fn next_check(&self, now: Time) -> Option<Time> {
-        let begins = self.timeout.filter(|_| !self.waiting.is_empty());
+        let begins = self.timeout.filter(|_| self.has_waiting());
         let running = match &self.state {
             State::Running(Running {
                 limit: Limit::Until(at) | Limit::Stopping(at),
@@ -277,12 +271,29 @@ impl Slot {
     }
 }
 
+/// What is said of an attempt that was stopped, whatever its kernel says.
+#[cold]
+fn overrule(execution: &mut Execution, is_cancelled: bool, timeout: Option<Duration>) {
+    let (status, reason) = match timeout {
+        Some(timeout) if !is_cancelled => {
+            let seconds = timeout.as_secs_f64();
+            let reason = format!("it ran for longer than --timeout {seconds} s");
+            (Status::TimedOut, reason)
+        }
+        _ => (Status::Returned, "cancelled".into()),
+    };
+    execution.status = status;
+    execution.payload.set(reason.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Lanes;
     use super::*;
+    use crate::frame::Task;
     use crate::kernel::{Kernel, KernelError, Stop};
     use crate::limits::CHUNK_TIME;
+    use crate::payload::Bytes;
     use std::sync::Arc;
 
     const CONN: ConnId = ConnId {
@@ -311,16 +322,17 @@ mod tests {
         Time::from_micros(ms * 1000)
     }
 
-    fn job(task: u64) -> Job {
-        let (attempt, input) = (attempt(task), Payload::EMPTY);
-        Job { attempt, input }
+    fn execution(task: u64) -> Execution {
+        let (attempt, input) = (attempt(task), Bytes::default());
+        Execution::new(CONN, Task { attempt, input })
     }
 
     /// Tasks 0, 1 and 2 in hand, of which 0 runs since the beginning.
     fn slot(timeout: Option<Duration>) -> (Lanes, Slot) {
         let (mut lanes, mut slot) = (Lanes::default(), Slot::default());
         lanes.open(CONN, Arc::new(Nothing), timeout);
-        slot.load(CONN, timeout, &mut (0..3).map(job).collect(), 3, CHUNK_TIME);
+        let mut batch = (0..3).map(execution).collect();
+        slot.load(CONN, timeout, &mut batch, 3, CHUNK_TIME);
         begin(&mut slot, at(0)).unwrap();
         (lanes, slot)
     }
@@ -333,22 +345,32 @@ mod tests {
         slot.end(Status::Done, |_| {}, at(ms));
     }
 
+    fn tasks(batch: &Batch) -> impl Iterator<Item = u64> {
+        batch.as_slice().iter().map(|e| e.attempt.task)
+    }
+
     /// What was answered, and what is in the lane.
     fn collect(lanes: &mut Lanes, slot: &mut Slot) -> (Vec<(u64, Status)>, Vec<u64>) {
-        let mut finished = Vec::new();
+        let (mut finished, mut rest) = (Batch::new(), Batch::new());
         lanes.collect(slot, &mut finished);
-        let finished = finished.iter().map(|done| (done.attempt.task, done.status));
-        let rest = lanes.recall(CONN).into_iter().map(|job| job.attempt.task);
-        (finished.collect(), rest.collect())
+        lanes.recall(CONN, &mut rest);
+        let statuses = finished.as_slice().iter().map(|done| done.status);
+        (
+            tasks(&finished).zip(statuses).collect(),
+            tasks(&rest).collect(),
+        )
     }
 
     #[test]
     fn an_attempt_is_taken_back_only_before_it_starts() {
         let (mut lanes, mut slot) = slot(None);
-        assert!(slot.take_back(CONN, attempt(0)).is_none());
-        assert!(slot.take_back(OTHER, attempt(1)).is_none());
-        assert_eq!(slot.take_back(CONN, attempt(1)).unwrap().attempt.task, 1);
-        assert!(slot.take_back(CONN, attempt(1)).is_none());
+        let mut back = Batch::new();
+        assert!(!slot.take_back(CONN, attempt(0), &mut back));
+        assert!(!slot.take_back(OTHER, attempt(1), &mut back));
+        assert!(slot.take_back(CONN, attempt(1), &mut back));
+        assert!(!slot.take_back(CONN, attempt(1), &mut back));
+        assert_eq!(tasks(&back).collect::<Vec<_>>(), [1]);
+        assert_eq!(back.as_slice()[0].status, Status::Returned);
         end(&mut slot, 1);
         assert_eq!(
             collect(&mut lanes, &mut slot),
@@ -415,7 +437,7 @@ mod tests {
             Some(at(1400)),
             "what waits may begin"
         );
-        slot.recall(CONN);
+        slot.recall(CONN, &mut Batch::new());
         assert_eq!(slot.next_check(at(400)), Some(at(2000)));
         end(&mut slot, 500);
         assert_eq!(slot.next_check(at(500)), None);

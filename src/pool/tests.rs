@@ -6,7 +6,10 @@
 //! Invariant: nothing here sleeps to wait for something; a test that fails hangs or asserts.
 
 use super::*;
+use crate::frame::Task;
 use crate::limits::{FINISHED_BYTES_MAX, STOP_GRACE};
+use crate::payload::Bytes;
+use crate::role::Execution;
 use mio::{Events, Poll, Token};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,22 +55,23 @@ impl Bench {
 
     fn apply(&mut self, commands: impl IntoIterator<Item = Command>) {
         let mut commands = commands.into_iter().collect();
-        let mut spare = VecDeque::new();
+        let mut spare = Batch::new();
         self.pool.apply(&mut commands, &mut spare, Instant::now());
     }
 
     /// Submits these tasks; the input of each is its number.
     fn submit(&mut self, tasks: impl IntoIterator<Item = u64>) {
         self.apply(tasks.into_iter().map(|task| {
-            let input = Payload::from(&task.to_be_bytes()[..]);
-            let attempt = attempt(task);
-            Command::Submit(CONN, [Job { attempt, input }].into())
+            let number = task.to_be_bytes();
+            let (attempt, input) = (attempt(task), Bytes::from(&number));
+            let execution = Execution::new(CONN, Task { attempt, input });
+            Command::Submit(CONN, [execution].into_iter().collect())
         }));
     }
 
     /// What is reported next, as the reactor waits for it; nothing if a check was due and that is
     /// all.
-    fn turn(&mut self) -> Vec<Completion> {
+    fn turn(&mut self) -> Vec<Execution> {
         let now = Instant::now();
         let check = self.pool.next_check();
         let timeout = check.map(|at| at.saturating_duration_since(now));
@@ -76,11 +80,11 @@ impl Bench {
         let mut reports = Reports::default();
         self.pool.take(&mut reports, Instant::now());
         self.slots.append(&mut reports.slots);
-        reports.finished
+        reports.finished.as_slice().to_vec()
     }
 
     /// The next so many completions, by task.
-    fn finish(&mut self, count: usize) -> Vec<Completion> {
+    fn finish(&mut self, count: usize) -> Vec<Execution> {
         let mut all = Vec::new();
         while all.len() < count {
             all.append(&mut self.turn());
@@ -93,7 +97,7 @@ impl Bench {
     /// The next completion, in words.
     fn next(&mut self) -> (u64, Status, String) {
         let done = self.finish(1).remove(0);
-        let output = String::from_utf8(done.output.to_vec()).unwrap();
+        let output = String::from_utf8(done.payload.to_vec()).unwrap();
         (done.attempt.task, done.status, output)
     }
 }
@@ -113,7 +117,7 @@ fn every_attempt_completes_once() {
     bench.submit(0..10_000);
     for (task, done) in (0..).zip(bench.finish(10_000)) {
         assert_eq!(done.attempt, attempt(task));
-        assert_eq!(&done.output[..], task.to_be_bytes());
+        assert_eq!(&done.payload[..], task.to_be_bytes());
         assert_eq!(done.input_bytes, 8);
     }
 }
@@ -137,9 +141,9 @@ fn a_panic_and_an_error_are_failed_outcomes() {
     bench.submit(0..4);
     let all = bench.finish(4);
     assert_eq!(all[0].status, Status::Failed);
-    assert_eq!(&all[0].output[..], b"the kernel panicked: boom");
+    assert_eq!(&all[0].payload[..], b"the kernel panicked: boom");
     assert_eq!(all[1].status, Status::Failed);
-    assert_eq!(all[1].output.len(), crate::limits::REASON_BYTES_MAX);
+    assert_eq!(all[1].payload.len(), crate::limits::REASON_BYTES_MAX);
     assert_eq!(all[2].status, Status::Returned);
     assert_eq!(all[3].status, Status::Done);
 }
@@ -160,7 +164,7 @@ fn an_output_beyond_any_limit_fails_its_task_and_not_its_thread() {
     for done in bench.finish(2) {
         assert_eq!(done.status, Status::Failed);
         let reason = b"its output of 67108865 bytes is longer than any may be";
-        assert_eq!(&done.output[..], reason);
+        assert_eq!(&done.payload[..], reason);
     }
 }
 
@@ -305,9 +309,9 @@ fn an_attempt_that_runs_is_only_stopped_if_that_is_wanted() {
     assert_eq!(told.recv(), Ok(2));
     let all = bench.finish(2);
     assert_eq!(all[0].status, Status::Returned);
-    assert_eq!(&all[0].output[..], b"cancelled");
+    assert_eq!(&all[0].payload[..], b"cancelled");
     assert_eq!(all[1].status, Status::Done);
-    assert_eq!(&all[1].output[..], CALM.as_bytes());
+    assert_eq!(&all[1].payload[..], CALM.as_bytes());
 }
 
 /// The stop comes at any moment, and never to another attempt than its own.
@@ -331,7 +335,7 @@ fn a_stop_never_meets_the_next_attempt() {
         for ended in bench.finish(20) {
             match ended.status {
                 Status::Done => {
-                    assert!(ended.output.is_empty(), "the stop was another's");
+                    assert!(ended.payload.is_empty(), "the stop was another's");
                     done += 1;
                 }
                 status => {
@@ -355,10 +359,10 @@ fn what_runs_for_too_long_is_stopped() {
     assert!(begun.elapsed() >= SHORT);
     assert_eq!(all[0].status, Status::TimedOut);
     let reason = b"it ran for longer than --timeout 0.02 s";
-    assert_eq!(&all[0].output[..], reason);
+    assert_eq!(&all[0].payload[..], reason);
     assert!(all[0].run_us >= 20_000);
     assert_eq!(all[1].status, Status::Done);
-    assert_eq!(&all[1].output[..], CALM.as_bytes());
+    assert_eq!(&all[1].payload[..], CALM.as_bytes());
     assert_eq!(bench.slots, []);
     // What has nothing to check is not looked at again.
     while bench.pool.next_check().is_some() {
@@ -416,5 +420,5 @@ fn the_time_in_which_the_process_was_stopped_does_not_count() {
         poll(&mut bench.poll, &mut events, None);
         bench.pool.take(&mut reports, later);
     }
-    assert_eq!(reports.finished[0].status, Status::Done);
+    assert_eq!(reports.finished.as_slice()[0].status, Status::Done);
 }

@@ -40,7 +40,7 @@ impl Reactor {
             self.measure(role, now);
         }
         let mut reports = std::mem::take(&mut self.reports);
-        role.handle_completed(&reports.finished, now, &mut self.outlet());
+        role.handle_completed(reports.finished.as_slice(), now, &mut self.outlet());
         reports.finished.clear();
         for (count, hung) in reports.slots.drain(..) {
             role.handle(Event::Slots { count, hung }, now, &mut self.outlet());

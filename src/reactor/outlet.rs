@@ -6,7 +6,6 @@
 //!
 //! Invariant: nothing here fails or blocks, and nothing is done twice.
 
-use std::collections::VecDeque;
 use std::iter;
 use std::sync::Arc;
 
@@ -16,9 +15,9 @@ use super::connection::{Connection, Stage};
 use crate::frame::{Frame, Outbox, Task};
 use crate::input::Input;
 use crate::kernel::Kernel;
-use crate::lanes::Job;
+use crate::lanes::Batch;
 use crate::output::Output;
-use crate::payload::{Bytes, Payload};
+use crate::payload::Bytes;
 use crate::pool::Command;
 use crate::role::{Attempt, ConnId, Exit, Line, Sink, Span};
 use crate::time::Duration;
@@ -31,7 +30,7 @@ pub(super) struct Notes {
     pub write_list: Vec<usize>,
     pub pool: Vec<Command>,
     /// Of an earlier submission, for the next.
-    pub spare: VecDeque<Job>,
+    pub spare: Batch,
     /// For the journal, and how many they are.
     pub records: Vec<u8>,
     pub records_count: usize,
@@ -119,20 +118,15 @@ impl Sink for Outlet<'_> {
         };
         let notes = &mut *self.notes;
         if !matches!(notes.pool.last(), Some(Command::Submit(last, _)) if *last == conn) {
-            let jobs = std::mem::take(&mut notes.spare);
-            notes.pool.push(Command::Submit(conn, jobs));
+            let batch = std::mem::take(&mut notes.spare);
+            notes.pool.push(Command::Submit(conn, batch));
         }
-        let Some(Command::Submit(_, jobs)) = notes.pool.last_mut() else {
+        let Some(Command::Submit(_, batch)) = notes.pool.last_mut() else {
             unreachable!("it was just added if it was not there");
         };
-        for Task { attempt, input } in iter::once(first).chain(tasks) {
-            // What `push_back` takes is built elsewhere and copied: see `Payload::set`.
-            jobs.extend(iter::once_with(|| Job {
-                attempt,
-                input: Payload::EMPTY,
-            }));
-            let job = jobs.back_mut().expect("it was just added");
-            job.input.set(input);
+        batch.push().set(conn, first);
+        for task in tasks {
+            batch.push().set(conn, task);
         }
     }
 

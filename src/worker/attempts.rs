@@ -12,7 +12,7 @@ use super::{Worker, WorkerConfig};
 use crate::frame::{Frame, Kind, Outcome, Status, Task};
 use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::payload::Bytes;
-use crate::role::{Completion, ConnId, Sink};
+use crate::role::{ConnId, Execution, Sink};
 use crate::words::count;
 
 /// Why tasks come back from a worker that is about to end.
@@ -50,14 +50,14 @@ impl Worker {
         }
         // They were on their way when this worker said that it would end.
         let returned =
-            |task: Task| Completion::returned(conn, task.attempt, task.input.len(), DRAINING);
-        let done: Vec<Completion> = taking.map(returned).collect();
+            |task: Task| Execution::returned(conn, task.attempt, task.input.len(), DRAINING);
+        let done: Vec<Execution> = taking.map(returned).collect();
         self.completed(&done, out);
         refused
     }
 
     /// The pool has finished attempts, maybe of several sessions.
-    pub(super) fn completed(&mut self, done: &[Completion], out: &mut impl Sink) {
+    pub(super) fn completed(&mut self, done: &[Execution], out: &mut impl Sink) {
         for row in done.chunk_by(|a, b| a.conn == b.conn) {
             self.answer(row[0].conn, row, out);
         }
@@ -65,7 +65,7 @@ impl Worker {
 
     /// Sends the outcomes of attempts of one session.
     #[inline(always)]
-    fn answer(&mut self, conn: ConnId, row: &[Completion], out: &mut impl Sink) {
+    fn answer(&mut self, conn: ConnId, row: &[Execution], out: &mut impl Sink) {
         let Some(session) = self.sessions.get_mut(conn) else {
             let (outcomes, first) = (count(row.len() as u64, "outcome"), row[0].attempt);
             debug!("{outcomes} dropped, that of {first} first: their session is over");
@@ -81,10 +81,10 @@ impl Worker {
         let mut line = out.line(conn);
         for done in row {
             session.answered(done.attempt, done.input_bytes as usize);
-            let is_too_long = done.output.len() > payload_bytes_max;
-            let too_long = is_too_long.then(|| too_long(done.output.len(), payload_bytes_max));
+            let is_too_long = done.payload.len() > payload_bytes_max;
+            let too_long = is_too_long.then(|| too_long(done.payload.len(), payload_bytes_max));
             let (status, output) = match &too_long {
-                None => (done.status, done.output.lend()),
+                None => (done.status, done.payload.lend()),
                 Some(reason) => (Status::Failed, Bytes::from(reason)),
             };
             let outcome = Frame::Outcome(Outcome {

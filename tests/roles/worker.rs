@@ -16,7 +16,7 @@ use teamster::limits::{
     PING_AFTER, PING_HEAD_AFTER, STRANGER_LINES_INTERVAL, STRANGER_LINES_MAX,
 };
 use teamster::payload::{Bytes, Payload};
-use teamster::role::{Attempt, CloseReason, Completion, Event, Role, Usage};
+use teamster::role::{Attempt, CloseReason, Event, Execution, Role, Usage};
 use teamster::time::Duration;
 use teamster::worker::{Worker, WorkerConfig};
 
@@ -72,12 +72,12 @@ fn task(number: u64, input: &[u8]) -> Frame<'_> {
     })
 }
 
-fn completed(attempt: Attempt, output: &[u8]) -> Completion {
-    Completion {
+fn completed(attempt: Attempt, output: &[u8]) -> Execution {
+    Execution {
         conn: conn(0),
         attempt,
         status: Status::Done,
-        output: Payload::from(output),
+        payload: Payload::from(output),
         input_bytes: 0,
         run_us: 0,
     }

@@ -6,15 +6,15 @@
 //!
 //! Invariant: a thread computes one attempt at a time; what its slot has finished appears together.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use teamster::frame::{Status, cut};
+use teamster::frame::{Status, Task, cut};
 use teamster::kernel::{Kernel, Stop};
-use teamster::lanes::{Check, Job, Lanes, Slot};
+use teamster::lanes::{Batch, Check, Lanes, Slot};
 use teamster::limits::{HOLD_TIME, STOP_GRACE};
 use teamster::payload::{Bytes, Payload};
-use teamster::role::{Attempt, Completion, ConnId, Usage};
+use teamster::role::{Attempt, ConnId, Execution, Usage};
 use teamster::time::{Duration, Time};
 
 use crate::faults::Kind;
@@ -30,7 +30,7 @@ pub struct Pool {
     /// Threads whose kernel will return in time, or has.
     usable: usize,
     was_useless: bool,
-    finished: Vec<Completion>,
+    finished: Batch,
     changes: Vec<(u16, Option<Attempt>)>,
     stop: Stop,
     /// Attempts begun so far: an event for one must not meet its successor.
@@ -76,7 +76,7 @@ impl Pool {
             threads: (0..slots).map(|_| Thread::default()).collect(),
             usable: slots.into(),
             was_useless: false,
-            finished: Vec::new(),
+            finished: Batch::new(),
             changes: Vec::new(),
             stop: Stop::new(),
             begun: 0,
@@ -97,9 +97,9 @@ impl Pool {
     }
 
     pub fn submit(&mut self, conn: ConnId, attempt: Attempt, input: Bytes<'_>, now: Time) {
-        let input = Payload::from(input);
-        let mut jobs = VecDeque::from([Job { attempt, input }]);
-        self.lanes.push(conn, &mut jobs, now);
+        let execution = Execution::new(conn, Task { attempt, input });
+        let mut batch = [execution].into_iter().collect();
+        self.lanes.push(conn, &mut batch, now);
     }
 
     pub fn pause(&mut self, conn: ConnId, paused: bool) {
@@ -108,23 +108,20 @@ impl Pool {
 
     /// What has not started comes back at once.
     pub fn recall(&mut self, conn: ConnId) {
-        let mut jobs = self.lanes.recall(conn);
+        self.lanes.recall(conn, &mut self.finished);
         for thread in &mut self.threads {
-            jobs.extend(thread.slot.recall(conn));
-        }
-        for job in jobs {
-            self.give_back(conn, job);
+            thread.slot.recall(conn, &mut self.finished);
         }
     }
 
     pub fn cancel(&mut self, conn: ConnId, attempt: Attempt, running: bool, world: &mut World) {
-        if let Some(job) = self.lanes.take_back(conn, attempt) {
-            return self.give_back(conn, job);
+        if self.lanes.take_back(conn, attempt, &mut self.finished) {
+            return;
         }
         for index in 0..self.threads.len() {
             let Thread { slot, run, .. } = &mut self.threads[index];
-            if let Some(job) = slot.take_back(conn, attempt) {
-                return self.give_back(conn, job);
+            if slot.take_back(conn, attempt, &mut self.finished) {
+                return;
             }
             let runs = run.as_ref().is_some_and(|run| run.attempt == attempt);
             if running && slot.stop(conn, attempt) {
@@ -133,11 +130,6 @@ impl Pool {
                 return self.raise(index, world);
             }
         }
-    }
-
-    fn give_back(&mut self, conn: ConnId, Job { attempt, input }: Job) {
-        let done = Completion::returned(conn, attempt, input.len(), "it did not start");
-        self.finished.push(done);
     }
 
     /// What has finished already may still reach the role: it was on its way.
@@ -222,9 +214,8 @@ impl Pool {
         let Some(attempt) = thread.slot.begin(world.now, &mut input) else {
             return false;
         };
-        let job = Job { attempt, input };
         let kernel = Arc::clone(thread.kernel.as_ref().expect("it has taken a chunk"));
-        let (mut run, mut us) = self.compute(&job, &*kernel, world);
+        let (mut run, mut us) = self.compute(attempt, &input, &*kernel, world);
         if run.is_killer {
             us = world.rng.below(us + 1);
         }
@@ -239,7 +230,13 @@ impl Pool {
     }
 
     /// What becomes of an attempt if nobody stops it, and after how many microseconds.
-    fn compute(&self, job: &Job, kernel: &dyn Kernel, world: &mut World) -> (Computation, u64) {
+    fn compute(
+        &self,
+        attempt: Attempt,
+        input: &[u8],
+        kernel: &dyn Kernel,
+        world: &mut World,
+    ) -> (Computation, u64) {
         let mut us = world.plan.draw_run_us(&mut world.rng);
         let weather = world.weather[self.node];
         if world.now < weather.slow {
@@ -252,7 +249,6 @@ impl Pool {
             world.ledger.strike(Kind::Hang, true);
         }
         let is_black_hole = world.now < weather.black_hole;
-        let attempt = job.attempt;
         let mut output = Vec::new();
         let mut status = Status::Done;
         if is_black_hole {
@@ -268,7 +264,7 @@ impl Pool {
             world.ledger.failed_on_purpose(attempt);
             status = Status::Failed;
             output = cut(&format!("planned failure of {attempt}")).into();
-        } else if let Err(text) = kernel.run(&job.input, &self.stop, &mut output) {
+        } else if let Err(text) = kernel.run(input, &self.stop, &mut output) {
             status = Status::Failed;
             output = cut(&text.to_string()).into();
         }
@@ -366,7 +362,8 @@ impl Pool {
                 Check::Hung(attempt) => {
                     let is_it = run.as_ref().is_some_and(|run| run.attempt == attempt);
                     oracle!("timeout", is_it, "{attempt} does not run, and hangs");
-                    let is_answered = self.finished.iter().any(|done| done.attempt == attempt);
+                    let mut finished = self.finished.as_slice().iter();
+                    let is_answered = finished.any(|done| done.attempt == attempt);
                     oracle!("timeout", is_answered, "{attempt} hangs unanswered");
                     self.usable -= 1;
                     self.was_useless |= self.usable == 0;
@@ -379,9 +376,9 @@ impl Pool {
     }
 
     /// What has finished since the last call, each as it must have.
-    pub fn take_finished(&mut self, world: &mut World) -> Vec<Completion> {
+    pub fn take_finished(&mut self, world: &mut World) -> Vec<Execution> {
         self.lanes.taken();
-        for done in &self.finished {
+        for done in self.finished.as_slice() {
             let attempt = done.attempt;
             let was_cancelled = self.cancelled.remove(&(done.conn, attempt));
             oracle!(
@@ -402,7 +399,9 @@ impl Pool {
                 "{attempt} ran for {run:?}, which may be {timeout:?}"
             );
         }
-        std::mem::take(&mut self.finished)
+        let finished = self.finished.as_slice().to_vec();
+        self.finished.clear();
+        finished
     }
 
     /// Each change of the number of threads that compute since the last call.

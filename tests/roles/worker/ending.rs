@@ -7,7 +7,7 @@
 
 use teamster::frame::{Frame, Outcome, Status};
 use teamster::payload::Bytes;
-use teamster::role::{CloseReason, Completion, Event};
+use teamster::role::{CloseReason, Event, Execution};
 use teamster::worker::Worker;
 
 use super::{completed, opened, slots, task, worker, working};
@@ -24,7 +24,7 @@ fn told_to_end_it_says_so_hands_back_what_has_not_started_and_ends_with_the_rest
     bench.expect(&["0: Drain", "0: recall"]);
     bench.tell(Event::Interrupted);
     bench.expect(&[]);
-    bench.tell(Event::Completed(&Completion::returned(
+    bench.tell(Event::Completed(&Execution::returned(
         conn(0),
         attempt(1, 1),
         0,
