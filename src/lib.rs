@@ -132,6 +132,8 @@ pub mod command;
 #[doc(hidden)]
 pub mod conns;
 #[doc(hidden)]
+pub mod counter;
+#[doc(hidden)]
 pub mod depth;
 #[doc(hidden)]
 pub mod failures;
@@ -215,6 +217,8 @@ pub mod signals;
 pub mod silence;
 #[doc(hidden)]
 pub mod status;
+#[doc(hidden)]
+pub mod stopwatch;
 #[doc(hidden)]
 pub mod supervisor;
 #[doc(hidden)]

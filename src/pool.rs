@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use crate::buffer::Buffer;
+use crate::counter;
 use crate::frame::{Status, cut};
 use crate::kernel::{Kernel, KernelError, Stop};
 use crate::lanes::{Batch, Check, Lanes, Slot};
 use crate::limits::{PAYLOAD_BYTES_MAX, SLOT_SPARE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::role::{Attempt, ConnId};
+use crate::stopwatch::Stopwatch;
 use crate::time::Time;
 
 /// What the reactor tells the pool.
@@ -73,6 +75,7 @@ struct Shared {
     threads: Vec<Thread>,
     /// Where the time of the slots begins.
     epoch: Instant,
+    has_counter: bool,
 }
 
 #[derive(Default)]
@@ -109,6 +112,7 @@ impl Pool {
             waker,
             threads: (0..slots).map(|_| Thread::default()).collect(),
             epoch: Instant::now(),
+            has_counter: counter::is_reliable(),
         });
         let pool = Pool {
             shared,
@@ -220,9 +224,10 @@ impl Shared {
     /// The life of one thread.
     fn work(&self, thread: &Thread) {
         Buffer::keep_at_most(SLOT_SPARE_BYTES_MAX);
+        let mut watch = Stopwatch::new(self.epoch, self.has_counter);
         let (mut input, mut output) = (Payload::EMPTY, Vec::new());
         while let Some(kernel) = self.exchange(thread) {
-            let begun = self.time(Instant::now());
+            let begun = watch.now();
             let mut slot = thread.slot();
             let chunk_end = slot.start(begun);
             let mut next = slot.begin(begun, &mut input);
@@ -238,8 +243,8 @@ impl Shared {
                     Some(large) => *place = large,
                     None => place.set(&output),
                 };
-                // One clock reading serves as this end and the next beginning.
-                let now = self.time(Instant::now());
+                // One reading serves as this end and the next beginning.
+                let now = watch.now();
                 let mut slot = thread.slot();
                 slot.end(status, fill, now);
                 thread.stop.set(false);
