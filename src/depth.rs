@@ -34,28 +34,24 @@ pub struct Depth {
     slots: u32,
     is_throttled: bool,
     ceiling: u32,
-    /// The latest attempts.
-    latest: Row,
+    latest: Latest,
     since: Time,
 }
 
-/// Attempts of which note is taken together.
+/// The latest attempts.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Row {
+struct Latest {
     ran: u64,
     /// How long they ran together ...
     ran_us: u64,
-    /// ... and what their outputs count for.
-    bytes_us: u64,
+    /// ... and what they brought.
+    bytes: u64,
 }
 
-impl Row {
-    /// One that ran for so long and brought so many bytes.
-    #[inline(always)]
-    pub fn add(&mut self, run_us: u32, output_bytes: usize) {
-        self.ran += 1;
-        self.ran_us += u64::from(run_us);
-        self.bytes_us += output_bytes as u64 / BYTES_PER_US;
+impl Latest {
+    /// What their outputs count for.
+    fn bytes_us(&self) -> u64 {
+        self.bytes / BYTES_PER_US
     }
 
     /// How many attempts like these `slots` slots should have before them; where those are few, up to
@@ -64,14 +60,14 @@ impl Row {
         let run_in = |time_us: u64, us: u64| time_us * self.ran / us.max(1);
         // Of a few large outputs, too, no more bytes than of many.
         let few = run_in(CHUNK_FEW_TIME.as_micros() as u64, self.ran_us)
-            .min(run_in(AHEAD_US, self.bytes_us))
+            .min(run_in(AHEAD_US, self.bytes_us()))
             .min(few_max);
-        let ahead = run_in(slots * AHEAD_US, self.ran_us + self.bytes_us);
+        let ahead = run_in(slots * AHEAD_US, self.ran_us + self.bytes_us());
         ahead.max(slots * few)
     }
 
     fn halve(&mut self) {
-        for sum in [&mut self.ran, &mut self.ran_us, &mut self.bytes_us] {
+        for sum in [&mut self.ran, &mut self.ran_us, &mut self.bytes] {
             *sum /= 2;
         }
     }
@@ -85,7 +81,7 @@ impl Depth {
             slots: 0,
             is_throttled: false,
             ceiling: credit,
-            latest: Row::default(),
+            latest: Latest::default(),
             since: now,
         };
         depth.set_slots(slots);
@@ -108,18 +104,16 @@ impl Depth {
     /// too; more of them on the way at once only displace each other from the caches. (The inputs
     /// have a bound of their own, the credit's.)
     pub fn ran(&mut self, run_us: u32, output_bytes: usize) {
-        let mut row = Row::default();
-        row.add(run_us, output_bytes);
-        self.ran_row(row);
+        self.ran_row(1, run_us.into(), output_bytes as u64);
     }
 
     /// The same for several, as if the longest of them had come last.
-    pub fn ran_row(&mut self, row: Row) {
+    pub fn ran_row(&mut self, attempts: u64, run_us: u64, output_bytes: u64) {
         let latest = &mut self.latest;
-        latest.ran += row.ran;
-        latest.ran_us += row.ran_us;
-        latest.bytes_us += row.bytes_us;
-        while latest.ran > MEAN_TASKS || latest.ran_us + latest.bytes_us > MEAN_US {
+        latest.ran += attempts;
+        latest.ran_us += run_us;
+        latest.bytes += output_bytes;
+        while latest.ran > MEAN_TASKS || latest.ran_us + latest.bytes_us() > MEAN_US {
             latest.halve();
         }
     }

@@ -11,6 +11,7 @@
 
 mod blame;
 mod entry;
+mod fresh;
 mod loss;
 mod pick;
 mod replay;
@@ -18,6 +19,7 @@ mod retries;
 mod ring;
 mod row;
 mod seat;
+mod sent;
 mod table;
 mod tail;
 
@@ -32,13 +34,14 @@ use crate::time::Time;
 
 use blame::{Blame, Waiting};
 use entry::{State, Times};
+pub use fresh::Fresh;
 pub use loss::Loss;
 pub use pick::Pick;
 pub use replay::Misfit;
 use retries::Retries;
 use seat::Seat;
 use table::Table;
-pub use table::{Answer, Counts};
+pub use table::{Answer, Counts, Sums};
 use tail::Typical;
 
 /// The scheduler of one run.
@@ -295,7 +298,7 @@ impl Scheduler {
     /// The attempts that `worker` has not answered, and when each was sent.
     pub fn held(&self, worker: u32) -> impl Iterator<Item = (Attempt, Time)> {
         let seat = &self.seats[worker as usize];
-        let live = seat.sent.iter().filter_map(move |&task| {
+        let live = seat.sent.iter().filter_map(move |task| {
             let entry = self.table.get(task)?;
             let number = entry.attempt;
             Some((Attempt { task, number }, entry.sent_to(worker)?))
@@ -430,9 +433,9 @@ impl Scheduler {
             let live = seat
                 .sent
                 .iter()
-                .filter(|&&task| self.table.is_at(task, worker));
+                .filter(|&task| self.table.is_at(task, worker));
             let (mut held, mut careful, mut recalled) = (seat.orphans.len(), 0, 0);
-            for &task in live {
+            for task in live {
                 held += 1;
                 let entry = self.table.get(task).expect("it is in flight");
                 careful += u32::from(entry.is_careful);

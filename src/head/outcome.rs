@@ -11,7 +11,6 @@ use log::{Level, log};
 
 use super::link::{Link, State};
 use super::{Head, Timer};
-use crate::depth;
 use crate::format::printable;
 use crate::frame::{Kind, Outcome, Status};
 use crate::kernel::Workload;
@@ -56,18 +55,11 @@ impl<W: Workload> Head<W> {
         if self.config.is_traced || !link.trust.is_sound() {
             return outcomes.next();
         }
-        let (mut done, mut run_us, mut bytes) = (0, 0, 0);
-        let mut ran = depth::Row::default();
-        let other = self.scheduler.answer_row(index, outcomes, now, |outcome| {
-            let output_bytes = outcome.output.len();
-            ran.add(outcome.run_us, output_bytes);
-            done += 1;
-            run_us += u64::from(outcome.run_us);
-            bytes += output_bytes as u64;
-        });
-        if done > 0 {
-            session.depth.ran_row(ran);
-            link.run_us += run_us;
+        let (sums, other) = self.scheduler.answer_row(index, outcomes, now);
+        if sums.tasks > 0 {
+            let (done, bytes) = (u64::from(sums.tasks), sums.output_bytes as u64);
+            session.depth.ran_row(done, sums.run_us, bytes);
+            link.run_us += sums.run_us;
             link.received_bytes += bytes;
             link.outcomes.done += done;
             self.outcomes.done += done;

@@ -15,7 +15,7 @@ use crate::journal;
 use crate::kernel::{Delivery, Next, Workload};
 use crate::limits::{DOUBTS_MAX, OUTPUT_BYTES_MAX};
 use crate::payload::Bytes;
-use crate::role::{Exit, Sink};
+use crate::role::{Exit, Line, Sink};
 use crate::scheduler::{NO_WORKER, Pick};
 use crate::time::Time;
 use crate::words::count;
@@ -170,29 +170,19 @@ impl<W: Workload> Head<W> {
     /// The same while nothing but fresh tasks is to be had, as in nearly all of a run: less is asked
     /// for each of them.
     fn fill_fresh(&mut self, index: u32, wanted: u32, now: Time, out: &mut impl Sink) {
-        let room = self.scheduler.fresh_room(index, wanted);
+        let mut room = self.scheduler.fresh_room(index, wanted) as usize;
         if room == 0 {
             return;
         }
         let mut line = out.line(self.links[index as usize].up().conn);
-        for _ in 0..room {
+        while room > 0 {
             if !self.scheduler.has_fresh() {
-                match self.take_input() {
-                    None => return,
-                    Some(Fit::Unsendable(reason)) => {
-                        self.scheduler.add_failed(&self.input, &reason);
-                        continue;
-                    }
-                    Some(Fit::Sendable) => {}
+                let (sent, may_be_more) = self.send_row(index, room, now, &mut line);
+                if !may_be_more {
+                    return;
                 }
-                let session = self.links[index as usize].up();
-                let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
-                if let Some(attempt) = self.scheduler.add_sent(&self.input, index, now, fits) {
-                    let input = Bytes::from(&self.input);
-                    session.send_on(Frame::Task(Task { attempt, input }), &mut line);
-                    continue;
-                }
-                self.scheduler.add_from(&mut self.input);
+                room -= sent;
+                continue;
             }
             let session = self.links[index as usize].up();
             let fits = |tasks, bytes, input_bytes| session.may_hold(tasks, bytes, input_bytes);
@@ -200,7 +190,58 @@ impl<W: Workload> Head<W> {
                 return;
             };
             session.send_on(Frame::Task(Task { attempt, input }), &mut line);
+            room -= 1;
         }
+    }
+
+    /// Sends new tasks as the job gives them, as nearly all are sent. Returns how many, and whether
+    /// there may be more: one that did not fit, or may not be sent, is added to the table.
+    fn send_row(
+        &mut self,
+        index: u32,
+        room: usize,
+        now: Time,
+        line: &mut impl Line,
+    ) -> (usize, bool) {
+        if self.exhausted || self.is_halting {
+            return (0, false);
+        }
+        let session = self.links[index as usize].up();
+        let mut row = self.scheduler.begin_fresh(index, now);
+        let limit_bytes = self.config.payload_bytes_max;
+        let end = loop {
+            if row.tasks() == room {
+                break RowEnd::Full;
+            }
+            if !row.has_room() {
+                break RowEnd::WindowFull;
+            }
+            self.input.clear();
+            match self.workload.next(&mut self.input) {
+                Next::Task => {}
+                other => break RowEnd::Next(other),
+            }
+            if let Some(reason) = unsendable(&self.workload, &self.input, limit_bytes) {
+                break RowEnd::Unsendable(reason);
+            }
+            let fits = |tasks, bytes| session.may_hold(tasks, bytes, self.input.len());
+            let Some(attempt) = row.send(&self.input, fits) else {
+                break RowEnd::Unfit;
+            };
+            let input = Bytes::from(&self.input);
+            session.send_on(Frame::Task(Task { attempt, input }), line);
+        };
+        let sent = row.tasks();
+        row.end();
+        let may_be_more = matches!(end, RowEnd::Unsendable(_) | RowEnd::Unfit);
+        match end {
+            RowEnd::Full => {}
+            RowEnd::WindowFull => self.say_window_full(),
+            RowEnd::Next(next) => self.note_end(next),
+            RowEnd::Unsendable(reason) => self.scheduler.add_failed(&self.input, &reason),
+            RowEnd::Unfit => self.scheduler.add_from(&mut self.input),
+        }
+        (sent, may_be_more)
     }
 
     /// Whether no other worker can be used.
@@ -218,38 +259,35 @@ impl<W: Workload> Head<W> {
 
     /// Takes one more task from the job, if the window has room for it.
     pub(super) fn pull(&mut self) -> bool {
-        match self.take_input() {
-            None => return false,
-            Some(Fit::Unsendable(reason)) => self.scheduler.add_failed(&self.input, &reason),
-            Some(Fit::Sendable) => self.scheduler.add_from(&mut self.input),
-        }
-        true
-    }
-
-    /// Takes the input of one more task from the job, if the window has room for it.
-    #[inline(always)]
-    fn take_input(&mut self) -> Option<Fit> {
         if self.exhausted || self.is_halting {
-            return None;
+            return false;
         }
         if !self.scheduler.has_room() {
             self.say_window_full();
-            return None;
+            return false;
         }
         self.input.clear();
         match self.workload.next(&mut self.input) {
             Next::Task => {}
-            Next::Later => {
-                self.want_input();
-                return None;
-            }
-            Next::End => {
-                self.exhausted = true;
-                return None;
+            other => {
+                self.note_end(other);
+                return false;
             }
         }
-        let reason = unsendable(&self.workload, &self.input, self.config.payload_bytes_max);
-        Some(reason.map_or(Fit::Sendable, Fit::Unsendable))
+        match unsendable(&self.workload, &self.input, self.config.payload_bytes_max) {
+            Some(reason) => self.scheduler.add_failed(&self.input, &reason),
+            None => self.scheduler.add_from(&mut self.input),
+        }
+        true
+    }
+
+    /// The job has given no task.
+    fn note_end(&mut self, next: Next) {
+        match next {
+            Next::Task => unreachable!("that is one"),
+            Next::Later => self.want_input(),
+            Next::End => self.exhausted = true,
+        }
     }
 
     /// The job has no task to give before it is fed.
@@ -318,11 +356,17 @@ impl<W: Workload> Head<W> {
     }
 }
 
-/// Whether the input taken last may be sent.
-enum Fit {
-    Sendable,
-    /// For this reason.
+/// Why no more tasks are in a row.
+enum RowEnd {
+    /// The worker has as many as it should.
+    Full,
+    WindowFull,
+    /// The job has none now, or none at all.
+    Next(Next),
+    /// The latest may not be sent, for this reason.
     Unsendable(String),
+    /// It may, but not in a row.
+    Unfit,
 }
 
 /// What delivery does at a task that has no outcome.

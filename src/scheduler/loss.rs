@@ -34,8 +34,9 @@ impl Scheduler {
         let seat = &mut self.seats[worker as usize];
         // With two attempts at once it may be blamed for its last loss beside others; not given up.
         let is_alone = seat.is_taken_whole || self.attempts_max == 1;
-        let mut tasks = std::mem::take(&mut seat.sent);
-        tasks.retain(|&task| self.table.is_at(task, worker));
+        let sent = std::mem::take(&mut seat.sent);
+        let is_there = |&task: &u64| self.table.is_at(task, worker);
+        let tasks: Vec<u64> = sent.iter().filter(is_there).collect();
         for &task in &tasks {
             let entry = self.table.get(task).expect("it is in flight");
             seat.make_orphan(task, entry);
@@ -92,7 +93,7 @@ impl Scheduler {
             self.waiting.remove(task);
             let seat = &mut self.seats[worker as usize];
             seat.orphans.remove(&attempt);
-            seat.sent.push_back(task);
+            seat.sent.push(task);
         }
     }
 

@@ -8,7 +8,6 @@
 //! again.
 
 use super::Scheduler;
-use crate::buffer::Buffer;
 use crate::payload::Bytes;
 use crate::role::Attempt;
 use crate::time::Time;
@@ -134,33 +133,6 @@ impl Scheduler {
         Some((Attempt { task, number }, entry.payload.lend()))
     }
 
-    /// Adds the next task and gives it to `worker` at once, as nearly every task is sent: if `fits`
-    /// says so (see [`Scheduler::assign_fresh`]), the input is little, and the list of what the worker
-    /// was sent has room; else does nothing.
-    ///
-    /// # Panics
-    /// If a task was added that was never sent: those go first.
-    #[inline(always)]
-    pub fn add_sent(
-        &mut self,
-        input: &[u8],
-        worker: u32,
-        now: Time,
-        fits: impl FnOnce(u32, usize, usize) -> bool,
-    ) -> Option<Attempt> {
-        let seat = &mut self.seats[worker as usize];
-        let is_little = input.len() < Buffer::LARGE_BYTES && !seat.is_full();
-        if !is_little || !fits(seat.tasks, seat.bytes, input.len()) {
-            return None;
-        }
-        let task = self.fresh;
-        assert_eq!(task, self.table.end(), "tasks are sent in order");
-        self.table.push_sent(input, worker, now);
-        self.fresh += 1;
-        seat.add(task, input.len());
-        Some(Attempt { task, number: 1 })
-    }
-
     /// Whether a task was never sent.
     #[inline(always)]
     pub fn has_fresh(&self) -> bool {
@@ -204,8 +176,7 @@ impl Scheduler {
     #[cold]
     pub(super) fn prune(&mut self, worker: u32) {
         let sent = &mut self.seats[worker as usize].sent;
-        sent.retain(|&task| self.table.is_at(task, worker));
-        sent.reserve(sent.len() + 1);
+        sent.retain(|task| self.table.is_at(task, worker));
     }
 
     #[inline(always)]

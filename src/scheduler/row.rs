@@ -6,55 +6,54 @@
 //!
 //! Invariant: at its end every sum is what `answer` would have left.
 
-use super::{Scheduler, Status};
+use super::{Scheduler, Status, Sums};
 use crate::frame::Outcome;
 use crate::time::Time;
 
 impl Scheduler {
-    /// Takes outcomes from `worker` as long as they are plain, and tells `note` of each that counts.
-    /// Returns the first that is not plain, of which nothing is noted.
+    /// Takes outcomes from `worker` as long as they are plain; returns what they came to, and the
+    /// first that is not plain, of which nothing is taken.
     #[inline(always)]
     pub fn answer_row<'a>(
         &mut self,
         worker: u32,
         outcomes: &mut impl Iterator<Item = Outcome<'a>>,
         now: Time,
-        mut note: impl FnMut(&Outcome<'a>),
-    ) -> Option<Outcome<'a>> {
+    ) -> (Sums, Option<Outcome<'a>>) {
         let has_trials = !self.twins.is_empty() || !self.retries.is_empty();
         if has_trials || !self.doubts.is_empty() || self.table.has_journal() {
-            return outcomes.next();
+            return (Sums::default(), outcomes.next());
         }
-        let Scheduler {
-            table,
-            seats,
-            typical,
-            output_bytes_mean,
-            ..
-        } = self;
-        let seat = &mut seats[worker as usize];
-        let mut row = table.begin_row(worker, now);
+        let seat = &mut self.seats[worker as usize];
+        let mut row = self.table.begin_row(worker, now);
+        let mut oldest = seat.sent.oldest();
+        let (mut typical, mut output_bytes_mean) = (self.typical, self.output_bytes_mean);
         let other = loop {
             match outcomes.next() {
                 Some(outcome) if outcome.status == Status::Done && row.answer(&outcome) => {
-                    note(&outcome);
                     // Most are answered in the order sent: then nothing has to be pruned.
-                    if seat.sent.front() == Some(&outcome.attempt.task) {
-                        seat.sent.pop_front();
+                    if outcome.attempt.task == oldest.start {
+                        oldest.start += 1;
+                        if oldest.is_empty() {
+                            seat.sent.drop_before(oldest.start);
+                            oldest = seat.sent.oldest();
+                        }
                     }
                     typical.note(outcome.run_us);
-                    *output_bytes_mean = (*output_bytes_mean * 15 + outcome.output.len()) / 16;
+                    output_bytes_mean = (output_bytes_mean * 15 + outcome.output.len()) / 16;
                 }
                 other => break other,
             }
         };
-        let (tasks, input_bytes) = row.end();
-        if tasks > 0 {
-            seat.tasks -= tasks;
-            seat.bytes -= input_bytes;
+        let sums = row.end();
+        if sums.tasks > 0 {
+            seat.sent.drop_before(oldest.start);
+            seat.tasks -= sums.tasks;
+            seat.bytes -= sums.input_bytes;
             seat.answered_at = now;
+            (self.typical, self.output_bytes_mean) = (typical, output_bytes_mean);
         }
-        other
+        (sums, other)
     }
 }
 
@@ -80,14 +79,10 @@ mod tests {
         let mut scheduler = Scheduler::new(2, ordered, 3);
         for task in 0..8 {
             let input = vec![0; task as usize];
-            let attempt = scheduler.add_sent(&input, task % 2, NOW, |_, _, _| true);
-            let sent = attempt.or_else(|| {
-                // There is no room in the list of what was sent: the other way makes some.
-                scheduler.add(&input);
-                let fresh = scheduler.assign_fresh(task % 2, NOW, |_, _, _| true);
-                fresh.map(|(attempt, _)| attempt)
-            });
-            assert_eq!(sent, Some(outcome(task.into(), 1, Status::Done).attempt));
+            let mut row = scheduler.begin_fresh(task % 2, NOW);
+            let attempt = row.send(&input, |_, _| true);
+            row.end();
+            assert_eq!(attempt, Some(outcome(task.into(), 1, Status::Done).attempt));
         }
         scheduler.check();
         scheduler
@@ -119,14 +114,17 @@ mod tests {
             for tasks in [vec![0, 2, 4, 6], vec![2, 0], vec![6], vec![]] {
                 let row = tasks.iter().map(|&task| outcome(task, 1, Status::Done));
                 let (mut one, mut other) = (scheduler(ordered), scheduler(ordered));
-                let mut noted = Vec::new();
-                let note = |outcome: &Outcome| noted.push(outcome.attempt.task);
-                assert_eq!(one.answer_row(0, &mut row.clone(), now, note), None);
+                let sums = Sums {
+                    tasks: tasks.len() as u32,
+                    input_bytes: tasks.iter().sum::<u64>() as usize,
+                    output_bytes: tasks.len() * b"output".len(),
+                    run_us: tasks.iter().sum(),
+                };
+                assert_eq!(one.answer_row(0, &mut row.clone(), now), (sums, None));
                 for outcome in row {
                     let (attempt, status) = (outcome.attempt, outcome.status);
                     other.answer(0, attempt, status, outcome.output, outcome.run_us, now);
                 }
-                assert_eq!(noted, tasks);
                 assert_eq!(state(&mut one), state(&mut other));
             }
         }
@@ -149,8 +147,8 @@ mod tests {
                 outcome(4, 1, Status::Done),
             ]
             .into_iter();
-            let other = scheduler.answer_row(0, &mut row, NOW, |_| {});
-            assert_eq!(other, Some(odd), "{what}");
+            let (sums, other) = scheduler.answer_row(0, &mut row, NOW);
+            assert_eq!((sums.tasks, other), (1, Some(odd)), "{what}");
             assert_eq!(row.len(), 1);
             assert_eq!(
                 (scheduler.held_tasks(0), scheduler.held_tasks(1)),
@@ -166,7 +164,7 @@ mod tests {
         let mut scheduler = scheduler(true);
         scheduler.recall(6, 0);
         let odd = outcome(6, 1, Status::Done);
-        let other = scheduler.answer_row(0, &mut [odd].into_iter(), NOW, |_| {});
+        let (_, other) = scheduler.answer_row(0, &mut [odd].into_iter(), NOW);
         assert_eq!(other, Some(odd));
     }
 
@@ -181,7 +179,7 @@ mod tests {
                 1 => _ = scheduler.duplicate(0, 1, NOW),
                 _ => _ = scheduler.retry(0, failed),
             }
-            let other = scheduler.answer_row(0, &mut [done].into_iter(), NOW, |_| {});
+            let (_, other) = scheduler.answer_row(0, &mut [done].into_iter(), NOW);
             assert_eq!(other, Some(done), "{trouble}");
             scheduler.check();
         }
@@ -193,7 +191,7 @@ mod tests {
         scheduler.add(b"");
         scheduler.assign_fresh(0, NOW, |_, _, _| true).unwrap();
         let done = outcome(0, 1, Status::Done);
-        let other = scheduler.answer_row(0, &mut [done].into_iter(), NOW, |_| {});
+        let (_, other) = scheduler.answer_row(0, &mut [done].into_iter(), NOW);
         assert_eq!(other, Some(done));
     }
 }

@@ -6,9 +6,10 @@
 //! Invariant: `tasks` and `bytes` are the attempts in `sent` that still stand for their task and the
 //! orphans, nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Entry, State};
+use super::sent::Sent;
 use crate::role::Attempt;
 use crate::time::Time;
 
@@ -16,7 +17,7 @@ use crate::time::Time;
 #[derive(Debug, Default)]
 pub(super) struct Seat {
     /// Tasks in the order sent; those no longer in flight here are dropped now and then.
-    pub sent: VecDeque<u64>,
+    pub sent: Sent,
     /// Attempts that no longer stand for their task: sent elsewhere since, or answered by another.
     pub orphans: BTreeMap<Attempt, Orphan>,
     /// Attempts it has not answered, orphans included.
@@ -51,12 +52,12 @@ impl Seat {
     /// Whether the list of what was sent has no room for one more.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        self.sent.len() == self.sent.capacity()
+        self.sent.room() == 0
     }
 
     #[inline(always)]
     pub fn add(&mut self, task: u64, bytes: usize) {
-        self.sent.push_back(task);
+        self.sent.push(task);
         self.tasks += 1;
         self.bytes += bytes;
     }
@@ -77,7 +78,7 @@ impl Seat {
 
     /// A task that left without an outcome may come again; it must not stand in the list twice.
     pub fn forget(&mut self, task: u64) {
-        self.sent.retain(|&other| other != task);
+        self.sent.retain(|other| other != task);
     }
 
     /// An orphan was answered; `None` if it is none.

@@ -5,6 +5,7 @@
 //!
 //! Invariant: `counts` and `held_bytes` are what a walk over all entries would find.
 
+mod fresh;
 mod row;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +17,9 @@ use crate::journal::{Outcome, input_hash};
 use crate::limits::WINDOW_TASKS;
 use crate::payload::{Bytes, Payload};
 use crate::time::Time;
+
+pub(super) use fresh::Fresh;
+pub use row::Sums;
 
 /// Open tasks, and those that wait for delivery.
 #[derive(Debug)]
@@ -179,17 +183,6 @@ impl Table {
         self.held_bytes += input_bytes;
         self.counts.ready += 1;
         &mut self.ring.push().payload
-    }
-
-    /// Adds a task of which an attempt is made at once.
-    #[inline(always)]
-    pub fn push_sent(&mut self, input: &[u8], worker: u32, sent_at: Time) {
-        self.held_bytes += input.len();
-        self.counts.in_flight += 1;
-        let entry = self.ring.push();
-        entry.state = State::InFlight { worker, sent_at };
-        entry.attempt = 1;
-        entry.payload.set(input);
     }
 
     #[inline(always)]

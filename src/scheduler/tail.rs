@@ -21,7 +21,7 @@ use crate::time::{Duration, Time};
 
 /// A running median of how long attempts take: a mean would follow the very stragglers that it is to
 /// find.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Typical {
     run_us: Option<u32>,
 }
@@ -69,7 +69,7 @@ impl Scheduler {
         if seat.tasks <= slots + seat.recalled {
             return None;
         }
-        seat.sent.iter().rev().find_map(|&task| {
+        seat.sent.iter().rev().find_map(|task| {
             let entry = self.table.get(task)?;
             let is_candidate = entry.is_at(worker) && !entry.is_recalled && !entry.is_careful;
             is_candidate.then_some((task, entry.payload.len()))
@@ -90,7 +90,7 @@ impl Scheduler {
     /// length of its input and the time since when it must have been running.
     pub fn longest_held(&self, worker: u32) -> Option<(u64, usize, Time)> {
         let seat = &self.seats[worker as usize];
-        seat.sent.iter().find_map(|&task| {
+        seat.sent.iter().find_map(|task| {
             let entry = self.table.get(task)?;
             let sent_at = entry.sent_to(worker)?;
             let is_candidate = !entry.is_careful

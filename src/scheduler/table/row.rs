@@ -22,9 +22,20 @@ pub(in crate::scheduler) struct Row<'t> {
     answered: Option<&'t mut VecDeque<u64>>,
     counts: &'t mut Counts,
     held_bytes: &'t mut usize,
-    tasks: u32,
-    input_bytes: usize,
-    output_bytes: usize,
+    sums: Sums,
+}
+
+/// What the outcomes of a row come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// How many they are.
+    pub tasks: u32,
+    /// The bytes that their inputs had.
+    pub input_bytes: usize,
+    /// The bytes of their outputs.
+    pub output_bytes: usize,
+    /// How long their kernels ran, in microseconds.
+    pub run_us: u64,
 }
 
 impl Table {
@@ -45,9 +56,7 @@ impl Table {
             },
             counts: &mut self.counts,
             held_bytes: &mut self.held_bytes,
-            tasks: 0,
-            input_bytes: 0,
-            output_bytes: 0,
+            sums: Sums::default(),
         }
     }
 }
@@ -64,9 +73,10 @@ impl Row<'_> {
         let Some(sent_at) = entry.sent_to(self.worker).filter(|_| is_latest) else {
             return false;
         };
-        self.tasks += 1;
-        self.input_bytes += entry.payload.len();
-        self.output_bytes += outcome.output.len();
+        self.sums.tasks += 1;
+        self.sums.input_bytes += entry.payload.len();
+        self.sums.output_bytes += outcome.output.len();
+        self.sums.run_us += u64::from(outcome.run_us);
         entry.state = State::Answered(Given {
             worker: self.worker,
             status: Status::Done,
@@ -80,13 +90,14 @@ impl Row<'_> {
         true
     }
 
-    /// Enters the sums; returns how many tasks they are and the bytes that their inputs had.
+    /// Enters the sums, and returns them.
     #[inline(always)]
-    pub fn end(self) -> (u32, usize) {
-        self.counts.in_flight -= self.tasks as usize;
-        self.counts.answered += self.tasks as usize;
-        *self.held_bytes = *self.held_bytes - self.input_bytes + self.output_bytes;
-        (self.tasks, self.input_bytes)
+    pub fn end(self) -> Sums {
+        let sums = self.sums;
+        self.counts.in_flight -= sums.tasks as usize;
+        self.counts.answered += sums.tasks as usize;
+        *self.held_bytes = *self.held_bytes - sums.input_bytes + sums.output_bytes;
+        sums
     }
 }
 
