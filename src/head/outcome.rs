@@ -74,13 +74,9 @@ impl<W: Workload> Head<W> {
         other
     }
 
+    /// Takes one outcome, whatever it is.
     fn outcome(&mut self, index: u32, outcome: Outcome<'_>, now: Time, out: &mut impl Sink) {
-        let Outcome {
-            attempt,
-            status,
-            run_us,
-            output,
-        } = outcome;
+        let (attempt, status, run_us) = (outcome.attempt, outcome.status, outcome.run_us);
         if self.config.is_traced {
             let run = Duration::from_micros(run_us.into());
             self.trace_answer(index, attempt, (status, run), now);
@@ -89,76 +85,107 @@ impl<W: Workload> Head<W> {
         let State::Up(session) = &mut link.state else {
             return self.untimely(index, Kind::Outcome, now, out);
         };
-        let is_short = Duration::from_micros(run_us.into()) < FAST_FAILURE;
-        // One that ran out of time has tried for long, however little that was.
-        let is_fast = status == Status::Failed && is_short;
-        let is_final = status == Status::Failed && self.workload.is_final(&output);
         if status != Status::Returned {
-            session.depth.ran(run_us, output.len());
+            session.depth.ran(run_us, outcome.output.len());
         }
         let is_unproven = !session.is_proven;
         link.run_us += u64::from(run_us);
-        link.received_bytes += output.len() as u64;
+        link.received_bytes += outcome.output.len() as u64;
         self.outcomes.count(status);
         link.outcomes.count(status);
-        let scheduler = &mut self.scheduler;
-        let (mut counted_as, mut is_doubted) = (status, false);
-        let verdict = match status {
-            Status::Done => scheduler.answer(index, attempt, status, output, run_us, now),
-            // What a worker that was set aside still fails says nothing of the task.
-            Status::Failed | Status::TimedOut if link.trust.is_aside() && !is_final => {
-                counted_as = Status::Returned;
-                scheduler.put_back(index, attempt)
-            }
-            Status::Failed if is_fast && self.config.workers.len() > 1 => {
-                link.trust.failed_fast(self.outcomes - link.outcomes);
-                self.has_strikes = true;
-                is_doubted = !is_final;
-                match is_final {
-                    true => scheduler.answer(index, attempt, status, output, run_us, now),
-                    false => scheduler.doubt(index, attempt, &output, run_us, now),
-                }
-            }
-            Status::Failed | Status::TimedOut => {
-                scheduler.answer(index, attempt, status, output, run_us, now)
-            }
-            Status::Returned => {
-                if !session.is_draining && !scheduler.is_unwanted(index, attempt) {
-                    link.trust.could_not_run();
-                    self.has_strikes = true;
-                    let reason = printable(&output);
-                    link.say_returned(attempt, &reason);
-                }
-                scheduler.put_back(index, attempt)
-            }
+        let (verdict, counted_as) = match status {
+            Status::Done => (self.answer(index, &outcome, now), Some(status)),
+            Status::Failed | Status::TimedOut => self.failed(index, &outcome, now),
+            Status::Returned => (self.returned(index, &outcome), Some(status)),
         };
-        if status == Status::Done || (status.is_failure() && !is_fast) {
-            link.tally.failed += scheduler.confirm(index) as u64;
-            let was_aside = link.trust.is_aside();
-            link.trust.worked();
-            if was_aside {
-                self.timers.cancel(Timer::Aside(index));
-                self.use_again(index);
-            }
+        if status == Status::Done || (status.is_failure() && !is_fast(&outcome)) {
+            self.worked(index);
         }
         if is_unproven {
             self.prove(index);
         }
         let link = &mut self.links[index as usize];
         match verdict {
-            // It is counted once it is confirmed.
-            Verdict::Counted if is_doubted => {}
             Verdict::Counted => {
-                link.backoff.reset();
-                link.breaches = 0;
-                link.tally.count(counted_as);
-                self.last_outcome_at = now;
+                if let Some(status) = counted_as {
+                    link.backoff.reset();
+                    link.breaches = 0;
+                    link.tally.count(status);
+                    self.last_outcome_at = now;
+                }
             }
             Verdict::Late => link.tally.late += 1,
             Verdict::Stranger => {
                 let reason = format!("it answered {attempt}, which it was not sent");
                 self.breach(index, &reason, now, out);
             }
+        }
+    }
+
+    /// It is the task's answer.
+    fn answer(&mut self, index: u32, outcome: &Outcome<'_>, now: Time) -> Verdict {
+        let &Outcome {
+            attempt,
+            status,
+            run_us,
+            output,
+        } = outcome;
+        (self.scheduler).answer(index, attempt, status, output, run_us, now)
+    }
+
+    /// It is a failure, which may be the worker's own fault. Says what it is counted as, too, unless
+    /// it is in doubt: then it is counted once it is confirmed.
+    fn failed(
+        &mut self,
+        index: u32,
+        outcome: &Outcome<'_>,
+        now: Time,
+    ) -> (Verdict, Option<Status>) {
+        let &Outcome {
+            attempt,
+            status,
+            run_us,
+            output,
+        } = outcome;
+        let is_final = status == Status::Failed && self.workload.is_final(&output);
+        let link = &mut self.links[index as usize];
+        if link.trust.is_aside() && !is_final {
+            // What a worker that was set aside still fails says nothing of the task.
+            let verdict = self.scheduler.put_back(index, attempt);
+            return (verdict, Some(Status::Returned));
+        }
+        if is_fast(outcome) && self.config.workers.len() > 1 {
+            link.trust.failed_fast(self.outcomes - link.outcomes);
+            self.has_strikes = true;
+            if !is_final {
+                let verdict = (self.scheduler).doubt(index, attempt, &output, run_us, now);
+                return (verdict, None);
+            }
+        }
+        (self.answer(index, outcome, now), Some(status))
+    }
+
+    /// It is none: the worker has not run the attempt.
+    fn returned(&mut self, index: u32, outcome: &Outcome<'_>) -> Verdict {
+        let attempt = outcome.attempt;
+        let link = &mut self.links[index as usize];
+        if !link.up().is_draining && !self.scheduler.is_unwanted(index, attempt) {
+            link.trust.could_not_run();
+            self.has_strikes = true;
+            link.say_returned(attempt, &printable(&outcome.output));
+        }
+        self.scheduler.put_back(index, attempt)
+    }
+
+    /// The worker has shown that it can do what it is for: it is believed, and of use again.
+    fn worked(&mut self, index: u32) {
+        let link = &mut self.links[index as usize];
+        link.tally.failed += self.scheduler.confirm(index) as u64;
+        let was_aside = link.trust.is_aside();
+        link.trust.worked();
+        if was_aside {
+            self.timers.cancel(Timer::Aside(index));
+            self.use_again(index);
         }
     }
 
@@ -258,4 +285,11 @@ impl<W: Workload> Head<W> {
             }
         }
     }
+}
+
+/// Whether it failed so soon that the worker may be to blame. One that ran out of time has tried for
+/// long, however little that was.
+fn is_fast(outcome: &Outcome<'_>) -> bool {
+    let is_short = Duration::from_micros(outcome.run_us.into()) < FAST_FAILURE;
+    outcome.status == Status::Failed && is_short
 }
