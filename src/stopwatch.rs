@@ -7,8 +7,10 @@
 //! did, the clock is read each time.
 //!
 //! Invariant: what takes a millisecond or more is timed by the clock, and what takes less is no more
-//! wrong than the counter was at its last reading beside the clock: ten microseconds and a 256th.
+//! wrong than the counter was at its last reading beside the clock: ten microseconds and a 256th. (If
+//! the machine was suspended or moved since, for a quarter of a second at most.)
 
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::counter;
@@ -30,6 +32,10 @@ const TOGETHER_COUNT: u64 = 10_000;
 
 /// Rates are fractions of this.
 const ONE_BITS: u32 = 32;
+
+/// What is believed of a counter: 16 GHz to 16 MHz. So a span, too, is 256 ms long at most, whatever
+/// happened while the counter was watched.
+const RATES: Range<u128> = 1 << (ONE_BITS - 4)..1 << (ONE_BITS + 6);
 
 /// Tells a thread the time.
 pub struct Stopwatch<S = Machine> {
@@ -139,14 +145,24 @@ impl<S: Source> Stopwatch<S> {
         );
         if !is_as_before {
             // Another machine, maybe, to which this one was moved.
-            self.first = Some(reading);
-            (self.rate, self.count_max) = (0, 0);
-        } else if ns >= WATCH_NS && count > 0 {
-            let rate = (u128::from(ns) << ONE_BITS) / u128::from(count);
-            self.rate = u64::try_from(rate).unwrap_or(0);
-            let count_max = (u128::from(SPAN_NS) << ONE_BITS) / rate.max(1);
-            self.count_max = u64::try_from(count_max).unwrap_or(0);
+            self.watch_from(reading);
+        } else if ns >= WATCH_NS {
+            let rate = (u128::from(ns) << ONE_BITS) / u128::from(count.max(1));
+            match RATES.contains(&rate) {
+                true => {
+                    self.rate = rate as u64;
+                    self.count_max = (SPAN_NS << ONE_BITS) / self.rate;
+                }
+                // It, or the clock, has leapt or stood still meanwhile.
+                false => self.watch_from(reading),
+            }
         }
+    }
+
+    /// Begins anew to find out.
+    fn watch_from(&mut self, reading: Reading) {
+        self.first = Some(reading);
+        (self.rate, self.count_max) = (0, 0);
     }
 
     /// Whether the counter has counted since the last reading as it did before.
@@ -268,6 +284,29 @@ mod tests {
                 assert!(watch.after(MS, 2 * MS), "{count}");
             }
             assert!(!watch.after(1000, 2000), "{count}");
+        }
+    }
+
+    /// As where the machine was suspended, or moved, before the rate was known.
+    #[test]
+    fn a_leap_while_it_is_watched_is_no_rate() {
+        const HOUR: u64 = 3600 * 1000 * MS;
+        // The counter began anew, stood still, or went on while the clock stood still.
+        for (ns, count) in [
+            (2000 * MS, 7),
+            (HOUR, u64::MAX / 2),
+            (HOUR, 0),
+            (10 * MS, HOUR),
+        ] {
+            let mut watch = watch(true);
+            watch.now();
+            assert!(watch.after(MS, 3 * MS / 2));
+            assert!(watch.after(ns, count));
+            for _ in 0..10 {
+                assert!(watch.after(MS, 3 * MS / 2), "{ns} {count}");
+            }
+            assert!(!watch.after(1000, 1500), "{ns} {count}");
+            assert!(watch.count_max < 10_000_000);
         }
     }
 
