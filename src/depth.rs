@@ -19,7 +19,7 @@ const SAMPLE: Duration = Duration::from_micros(200);
 /// A worker holds what its slots run in this time: long enough to hide a round trip and its wake-ups,
 /// short enough that nothing waits long. Or as many as a slot takes at once, if those are more.
 const AHEAD_US: u64 = 3_000;
-/// Of a large output so many bytes count as a microsecond of running.
+/// So many bytes of output count as a microsecond of running.
 const BYTES_PER_US: u64 = 1024;
 /// The mean is that of the latest attempts, half as many to these: enough to have some of the long
 /// ones among them where one in a hundred is, few enough to be forgotten in some milliseconds.

@@ -111,14 +111,14 @@ impl Scheduler {
         self
     }
 
-    /// Whether another task may be added: the window has room in tasks and in bytes. An outcome
-    /// that delivery waits for is always open already, so a full window empties in the end.
+    /// Whether another task may be added: the window has room in tasks and in bytes, as it always has
+    /// while nothing is open. An outcome that delivery waits for is always open already, so a full
+    /// window empties in the end.
     #[inline(always)]
     pub fn has_room(&self) -> bool {
         let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
-        (self.table.window_tasks() < WINDOW_TASKS
-            && self.table.held_bytes() + expected_bytes < WINDOW_BYTES)
-            || self.table.counts().open() == 0
+        self.table.window_tasks() < WINDOW_TASKS
+            && self.table.held_bytes() + expected_bytes < WINDOW_BYTES
     }
 
     /// Adds the next task, ready to be sent.
@@ -435,12 +435,15 @@ impl Scheduler {
                 .iter()
                 .filter(|&task| self.table.is_at(task, worker));
             let (mut held, mut careful, mut recalled) = (seat.orphans.len(), 0, 0);
+            let mut bytes: usize = seat.orphans.values().map(|orphan| orphan.bytes).sum();
             for task in live {
                 held += 1;
                 let entry = self.table.get(task).expect("it is in flight");
                 careful += u32::from(entry.is_careful);
                 recalled += u32::from(entry.is_recalled);
+                bytes += entry.payload.len();
             }
+            assert_eq!(bytes, seat.bytes, "bytes of worker {worker}");
             assert_eq!(held, seat.tasks as usize, "credit of worker {worker}");
             assert_eq!(careful, seat.careful_tasks, "careful at worker {worker}");
             assert_eq!(recalled, seat.recalled, "recalled from worker {worker}");

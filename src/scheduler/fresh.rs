@@ -20,8 +20,6 @@ pub struct Fresh<'s> {
     /// The first task that was never sent.
     next: &'s mut u64,
     first: u64,
-    /// How many the list of what the worker was sent has room for.
-    list_room: usize,
     /// How many more the window has room for, and how much of it the row may take; see
     /// [`Scheduler::has_room`].
     window_tasks: usize,
@@ -37,24 +35,20 @@ impl Scheduler {
     /// If a task was added that was never sent: those go first.
     pub fn begin_fresh(&mut self, worker: u32, now: Time) -> Fresh<'_> {
         assert!(!self.has_fresh(), "tasks are sent in order");
-        if self.seats[worker as usize].sent.room() == 0 {
+        if self.seats[worker as usize].sent.is_full() {
             self.prune(worker);
         }
-        let has_room = self.has_room();
-        let counts = self.table.counts();
-        let expected_bytes = self.output_bytes_mean * counts.in_flight;
+        let expected_bytes = self.output_bytes_mean * self.table.counts().in_flight;
         let window_bytes = WINDOW_BYTES.saturating_sub(self.table.held_bytes() + expected_bytes);
         let window_tasks = WINDOW_TASKS.saturating_sub(self.table.window_tasks());
-        let seat = &mut self.seats[worker as usize];
         Fresh {
-            list_room: seat.sent.room(),
-            window_tasks: if has_room { window_tasks.max(1) } else { 0 },
-            window_bytes: if has_room { window_bytes.max(1) } else { 0 },
+            window_tasks,
+            window_bytes,
             output_bytes: self.output_bytes_mean,
             first: self.fresh,
             next: &mut self.fresh,
             table: self.table.begin_fresh(worker, now),
-            seat,
+            seat: &mut self.seats[worker as usize],
         }
     }
 }
@@ -78,7 +72,7 @@ impl Fresh<'_> {
     #[inline(always)]
     pub fn send(&mut self, input: &[u8], fits: impl FnOnce(u32, usize) -> bool) -> Option<Attempt> {
         let (tasks, bytes) = self.table.sums();
-        let is_little = input.len() < Buffer::LARGE_BYTES && tasks < self.list_room;
+        let is_little = input.len() < Buffer::LARGE_BYTES;
         if !is_little || !fits(self.seat.tasks + tasks as u32, self.seat.bytes + bytes) {
             return None;
         }
@@ -131,16 +125,8 @@ mod tests {
                     true
                 });
                 let fits = |tasks, bytes| Some((tasks, bytes)) == told;
-                // The list may have no more room for the row: then another begins.
-                let attempt = match row.send(&input, fits) {
-                    Some(attempt) => attempt,
-                    None => {
-                        row.end();
-                        row = one.begin_fresh(worker, NOW);
-                        row.send(&input, fits).unwrap()
-                    }
-                };
-                assert_eq!(attempt, alone.unwrap().0);
+                let attempt = row.send(&input, fits);
+                assert_eq!(attempt, alone.map(|(attempt, _)| attempt));
             }
             row.end();
             for scheduler in [&one, &other] {
@@ -166,18 +152,13 @@ mod tests {
                 other.assign_fresh(1, NOW, |_, _, _| true).unwrap();
                 added += 1;
             }
-            let mut tasks = 0;
-            loop {
-                let mut row = one.begin_fresh(1, NOW);
-                while row.has_room() && row.send(&input, |_, _| true).is_some() {}
-                tasks += row.tasks();
-                let is_full = !row.has_room();
-                row.end();
-                if is_full {
-                    break;
-                }
+            let mut row = one.begin_fresh(1, NOW);
+            while row.has_room() {
+                row.send(&input, |_, _| true).unwrap();
             }
-            assert_eq!(tasks, added);
+            assert_eq!(row.tasks(), added);
+            row.end();
+            one.check();
         }
     }
 

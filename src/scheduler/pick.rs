@@ -117,7 +117,7 @@ impl Scheduler {
         now: Time,
         fits: impl FnOnce(u32, usize, usize) -> bool,
     ) -> Option<(Attempt, Bytes<'_>)> {
-        if self.seats[worker as usize].is_full() {
+        if self.seats[worker as usize].sent.is_full() {
             self.prune(worker);
         }
         let (task, seat) = (self.fresh, &mut self.seats[worker as usize]);
@@ -154,7 +154,7 @@ impl Scheduler {
     #[inline(always)]
     pub(super) fn send(&mut self, task: u64, worker: u32, now: Time) -> (Attempt, Bytes<'_>) {
         let attempts_max = self.attempts_max;
-        if self.seats[worker as usize].is_full() {
+        if self.seats[worker as usize].sent.is_full() {
             self.prune(worker);
         }
         let place = self.table.find(task).expect("the task is open");
@@ -170,8 +170,8 @@ impl Scheduler {
         (Attempt { task, number }, entry.payload.lend())
     }
 
-    /// Drops from the worker's list, which is full or long, what is no longer in flight there, and
-    /// lets it grow only if that was little. So its length stays within a few times what was ever in
+    /// Drops from the worker's list, which is full or long, what is no longer in flight there; there
+    /// is room for as many more as stay. So its length stays within a few times what was ever in
     /// flight there at once, and an answer need not look for its place in it.
     #[cold]
     pub(super) fn prune(&mut self, worker: u32) {

@@ -58,14 +58,14 @@ impl Scheduler {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::payload::Bytes;
     use crate::role::Attempt;
 
     const NOW: Time = Time::ZERO;
 
-    fn outcome(task: u64, number: u32, status: Status) -> Outcome<'static> {
+    pub fn outcome(task: u64, number: u32, status: Status) -> Outcome<'static> {
         Outcome {
             attempt: Attempt { task, number },
             status,

@@ -49,12 +49,6 @@ pub(super) struct Orphan {
 }
 
 impl Seat {
-    /// Whether the list of what was sent has no room for one more.
-    #[inline(always)]
-    pub fn is_full(&self) -> bool {
-        self.sent.room() == 0
-    }
-
     #[inline(always)]
     pub fn add(&mut self, task: u64, bytes: usize) {
         self.sent.push(task);
@@ -78,7 +72,7 @@ impl Seat {
 
     /// A task that left without an outcome may come again; it must not stand in the list twice.
     pub fn forget(&mut self, task: u64) {
-        self.sent.retain(|other| other != task);
+        self.sent.remove(task);
     }
 
     /// An orphan was answered; `None` if it is none.

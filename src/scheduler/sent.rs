@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(super) struct Sent {
     ranges: VecDeque<Range<u64>>,
     len: usize,
-    /// How many there may be before those that are gone are looked for.
+    /// At so many it is time to look for those that are gone.
     len_max: usize,
 }
 
@@ -26,10 +26,10 @@ impl Sent {
         self.len
     }
 
-    /// How many more there is room for before [`Sent::retain`] must be called.
+    /// Whether it is time for [`Sent::retain`] before more are added.
     #[inline(always)]
-    pub fn room(&self) -> usize {
-        self.len_max.saturating_sub(self.len)
+    pub fn is_full(&self) -> bool {
+        self.len >= self.len_max
     }
 
     /// Adds one that was just sent.
@@ -76,6 +76,25 @@ impl Sent {
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = u64> {
         self.ranges.iter().flat_map(|range| range.clone())
+    }
+
+    /// Drops a task, wherever it is.
+    pub fn remove(&mut self, task: u64) {
+        // From the end: what comes back was mostly sent late.
+        let holds = |range: &Range<u64>| range.contains(&task);
+        let Some(index) = self.ranges.iter().rposition(holds) else {
+            return;
+        };
+        let range = &mut self.ranges[index];
+        let rest = task + 1..range.end;
+        range.end = task;
+        self.len -= 1;
+        match (range.is_empty(), rest.is_empty()) {
+            (true, true) => _ = self.ranges.remove(index),
+            (true, false) => *range = rest,
+            (false, true) => {}
+            (false, false) => self.ranges.insert(index + 1, rest),
+        }
     }
 
     /// Drops those of which `is_there` says no. There is room then for as many more as stay.
@@ -126,12 +145,39 @@ mod tests {
     #[test]
     fn there_is_room_for_as_many_more_as_stay() {
         let mut sent = Sent::default();
-        assert_eq!(sent.room(), 0);
+        assert!(sent.is_full());
         sent.retain(|_| true);
-        assert_eq!(sent.room(), Sent::SHORT);
-        sent.push_row(0..1000);
-        assert_eq!(sent.room(), 0);
+        sent.push_row(0..63);
+        assert!(!sent.is_full());
+        sent.push_row(63..1000);
+        assert!(sent.is_full());
         sent.retain(|task| task % 10 == 0);
-        assert_eq!((sent.len(), sent.room()), (100, 100 + Sent::SHORT));
+        sent.push_row(1000..1163);
+        assert!(!sent.is_full());
+        // One that goes makes room for one.
+        sent.remove(1001);
+        sent.push(1163);
+        assert!(!sent.is_full());
+        sent.push(1164);
+        assert!(sent.is_full());
+    }
+
+    #[test]
+    fn one_is_dropped_wherever_it_is() {
+        let mut sent = Sent::default();
+        sent.push_row(0..5);
+        sent.push_row(9..10);
+        for (task, expected) in [
+            (2, vec![0, 1, 3, 4, 9]),
+            (9, vec![0, 1, 3, 4]),
+            (3, vec![0, 1, 4]),
+            (1, vec![0, 4]),
+            (7, vec![0, 4]),
+            (0, vec![4]),
+            (4, vec![]),
+        ] {
+            sent.remove(task);
+            assert_eq!(tasks(&sent), expected);
+        }
     }
 }

@@ -310,6 +310,36 @@ fn the_list_of_what_was_sent_stays_short_behind_a_long_task() {
 }
 
 #[test]
+fn it_stays_short_while_some_come_back_again_and_again() {
+    let mut scheduler = Scheduler::new(1, false, 3);
+    let mut held = std::collections::VecDeque::new();
+    for step in 0..100_000 {
+        scheduler.add(&[]);
+        held.push_back(send(&mut scheduler, 0));
+        if held.len() > 100 {
+            // The one that comes back leaves a gap, the one behind it is answered out of turn.
+            let attempt = held.pop_front().unwrap();
+            match step % 50 {
+                0 => scheduler.put_back(0, attempt),
+                1 => scheduler.answer(0, attempt, Status::Done, Bytes::default(), 0, NOW),
+                _ => {
+                    let (task, number) = (attempt.task, attempt.number);
+                    let done = row::tests::outcome(task, number, Status::Done);
+                    assert_eq!(
+                        scheduler.answer_row(0, &mut [done].into_iter(), NOW).1,
+                        None
+                    );
+                    Verdict::Counted
+                }
+            };
+        }
+        while scheduler.next_answer().is_some() {}
+        assert!(scheduler.seats[0].sent.len() <= 2 * 102 + 64);
+    }
+    scheduler.check();
+}
+
+#[test]
 fn a_failed_task_of_the_heads_own_takes_its_place_in_the_order() {
     let mut scheduler = scheduler(1, true, 1);
     let first = assign(&mut scheduler, 0);
