@@ -178,7 +178,7 @@ impl Lanes {
 
     /// What a slot has not started goes back to the front of its lane; of a closed one it is dropped.
     pub fn put_back(&mut self, slot: &mut Slot) {
-        let begun = slot.begun();
+        let begun = slot.begun_count();
         match slot.conn().and_then(|conn| self.find(conn)) {
             Some(lane) => lane.queue.prepend(&mut slot.batch, begun),
             None => slot.batch.truncate(begun),

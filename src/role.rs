@@ -100,6 +100,8 @@ impl Execution {
 
     /// It has not run, for this reason.
     pub fn came_back(&mut self, reason: &str) {
+        self.status = Status::Returned;
+        self.run_us = 0;
         self.payload.set(reason.as_bytes());
     }
 

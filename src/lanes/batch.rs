@@ -74,6 +74,18 @@ impl Batch {
         other.move_to(0..other.len(), self);
     }
 
+    /// Leaves room for so many before the oldest, and for as many as there are, so that it is not
+    /// needed again for each of several pieces.
+    #[cold]
+    fn make_room_before(&mut self, count: usize) {
+        let more = count + self.len();
+        let places = self.places.len().max(self.end + more);
+        self.places.resize_with(places, Execution::nothing);
+        self.places[..self.end + more].rotate_right(more);
+        self.start += more;
+        self.end += more;
+    }
+
     /// Moves some to the end of `to`, in their order. All of them, and to where there is nothing, is
     /// one swap.
     ///
@@ -119,12 +131,7 @@ impl Batch {
             return other.move_to(index..other.len(), self);
         }
         if count > self.start {
-            // Rare: what is put back was usually taken from there.
-            let mut all = Batch::new();
-            other.move_to(index..other.len(), &mut all);
-            all.append(self);
-            *self = all;
-            return;
+            self.make_room_before(count);
         }
         self.start -= count;
         let (from, to) = (other.start + index, self.start);

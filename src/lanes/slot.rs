@@ -91,13 +91,13 @@ impl Slot {
     }
 
     /// How many it has begun, the finished included.
-    pub(super) fn begun(&self) -> usize {
+    pub(super) fn begun_count(&self) -> usize {
         self.done + usize::from(matches!(self.state, State::Running(_)))
     }
 
     /// Whether it has not begun all.
     pub(super) fn has_waiting(&self) -> bool {
-        self.begun() < self.batch.len()
+        self.begun_count() < self.batch.len()
     }
 
     /// Moves what is finished to the end of `finished`.
@@ -106,12 +106,9 @@ impl Slot {
             .move_to(0..std::mem::take(&mut self.done), finished);
     }
 
-    /// The attempt that runs, of so many that are finished.
-    fn current(&mut self) -> Attempt {
-        let execution = self.batch.get_mut(self.done);
-        execution
-            .expect("what runs stays until it has ended")
-            .attempt
+    /// The attempt that runs.
+    fn current(&self) -> Attempt {
+        self.batch.as_slice()[self.done].attempt
     }
 
     /// Whose attempts it has, or had last.
@@ -190,36 +187,36 @@ impl Slot {
     /// Has a session's attempts that have not started come back in `finished`.
     pub fn recall(&mut self, conn: ConnId, finished: &mut Batch) {
         if self.conn == Some(conn) {
-            let begun = self.begun();
+            let begun = self.begun_count();
             super::give_back(&mut self.batch, begun, finished);
         }
     }
 
     /// Has one attempt come back in `finished` if it has not started; says whether it does.
     pub fn take_back(&mut self, conn: ConnId, attempt: Attempt, finished: &mut Batch) -> bool {
-        let begun = self.begun();
+        let begun = self.begun_count();
         self.conn == Some(conn) && super::take_back(&mut self.batch, begun, attempt, finished)
     }
 
     /// Gives up one attempt if it runs; says whether it does. Its kernel must be asked to stop.
     pub fn stop(&mut self, conn: ConnId, attempt: Attempt) -> bool {
-        if !matches!(self.state, State::Running(_)) {
+        let State::Running(running) = self.state else {
             return false;
-        }
+        };
         let is_it = (self.conn, self.current()) == (Some(conn), attempt);
-        match &mut self.state {
-            State::Running(running) if is_it => {
-                running.is_cancelled = true;
-                true
-            }
-            _ => false,
+        if is_it {
+            self.state = State::Running(Running {
+                is_cancelled: true,
+                ..running
+            });
         }
+        is_it
     }
 
     /// Drops what waits; says whether an attempt runs. Nobody wants its result, but how long it may
     /// run stays: a thread is not given up because a head has gone away.
     pub fn abandon(&mut self) -> bool {
-        self.batch.truncate(self.begun());
+        self.batch.truncate(self.begun_count());
         matches!(self.state, State::Running(_))
     }
 
