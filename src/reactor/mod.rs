@@ -267,13 +267,15 @@ impl Reactor {
             false => next.map(|at| at.since(self.now())),
         };
         let was_interrupted = !self.poll(timeout)?;
-        let is_late = |now| next.is_some_and(|at| now > at + STOPPED_AFTER);
-        if was_interrupted || is_late(self.now()) {
+        let now = self.now();
+        let is_late = next.is_some_and(|at| now > at + STOPPED_AFTER);
+        if was_interrupted || is_late {
             // This process was stopped. Its peers have gone on talking, and must be heard before
             // their silence is judged.
             self.poll(Some(Duration::ZERO))?;
+            return Ok(self.now());
         }
-        Ok(self.now())
+        Ok(now)
     }
 
     /// Polls once and notes what became ready; false if a signal came first.
@@ -436,7 +438,8 @@ impl Reactor {
 
     /// Writes what waits on the connections of the write list, as far as their sockets take it.
     fn write(&mut self, role: &mut impl Role, now: Time) {
-        for slot in std::mem::take(&mut self.notes.write_list) {
+        let mut list = std::mem::take(&mut self.notes.write_list);
+        for slot in list.drain(..) {
             let connection = &mut self.conns[slot];
             connection.in_write_list = false;
             if !matches!(connection.stage, Stage::Open | Stage::Closing { .. }) {
@@ -462,6 +465,9 @@ impl Reactor {
                 }
             }
         }
+        // For its memory: nothing else is allocated in a turn.
+        list.append(&mut self.notes.write_list);
+        self.notes.write_list = list;
     }
 
     /// Ends a connection whose peer may well talk but does not read: what waits for it would wait for
