@@ -75,12 +75,20 @@ impl Programs {
             true => allowed.path == wanted || allowed.named == wanted,
             false => allowed.named.file_name() == Some(wanted),
         };
-        match self.allowed.iter().find(is_meant) {
-            Some(allowed) => Ok(&allowed.path),
-            None => Err(format!(
-                "{wanted:?} is not allowed here; the worker needs --allow-program with its path"
-            )),
+        if let Some(allowed) = self.allowed.iter().find(is_meant) {
+            return Ok(&allowed.path);
         }
+        let name = Path::new(wanted).file_name();
+        let has_its_name = |other: &&Allowed| name.is_some() && other.named.file_name() == name;
+        Err(match self.allowed.iter().find(has_its_name) {
+            Some(other) => format!(
+                "{wanted:?} is not allowed here, but {} is: name it so, or by its file name alone",
+                other.named.display()
+            ),
+            None => format!(
+                "{wanted:?} is not allowed here; the worker needs --allow-program with its path"
+            ),
+        })
     }
 }
 
@@ -114,9 +122,14 @@ mod tests {
         for command in [&link, &path, Path::new("link")] {
             assert_eq!(programs.find(command.as_os_str().as_bytes()), Ok(&*path));
         }
-        for command in ["file", "./link", "/bin/link", "", "link ", "LINK"] {
+        for command in ["file", "", "link ", "LINK", "/"] {
             let refused = programs.find(command.as_bytes()).unwrap_err();
             assert!(refused.contains("--allow-program"), "{refused}");
+        }
+        for command in ["./link", "/bin/link"] {
+            let refused = programs.find(command.as_bytes()).unwrap_err();
+            let hint = format!("but {} is: name it so", link.display());
+            assert!(refused.contains(&hint), "{refused}");
         }
         assert!(!programs.is_at_home());
         assert!(Programs::at_home(&link).unwrap().is_at_home());
