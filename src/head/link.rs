@@ -175,6 +175,12 @@ impl Link {
         self.session().is_some_and(is_there) && !self.trust.is_aside()
     }
 
+    /// Up and not lost, but about to end.
+    pub fn is_ending(&self) -> bool {
+        let is_there = |s: &Session| !s.silence.is_lost() && s.is_draining;
+        self.session().is_some_and(is_there)
+    }
+
     /// Usable, and more than a greeting.
     pub fn is_proven(&self) -> bool {
         self.is_usable() && self.session().is_some_and(|session| session.is_proven)

@@ -320,9 +320,14 @@ impl<W: Workload> Head<W> {
         self.note_usable();
     }
 
-    /// The time to give up has come. Who has only just greeted has a little more to show what it is.
+    /// The time to give up has come. Who has only just greeted has a little more to show what it is,
+    /// and who is about to end finishes what it runs.
     pub(super) fn time_to_give_up(&mut self, now: Time, out: &mut impl Sink) {
-        if self.links.iter().any(Link::is_usable) {
+        let is_awaited = |(index, link): (usize, &Link)| {
+            let holds_tasks = self.scheduler.held_tasks(index as u32) > 0;
+            link.is_usable() || (link.is_ending() && holds_tasks)
+        };
+        if self.links.iter().enumerate().any(is_awaited) {
             return self.timers.set(Timer::GiveUp, now + LOST_AFTER);
         }
         let wait_s = self.config.give_up.as_secs_f64();

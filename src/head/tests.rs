@@ -8,7 +8,7 @@
 use super::*;
 use crate::frame::{Frame, Status, Task};
 use crate::kernel::{Delivery, Kernel, Next};
-use crate::limits::{ASIDE_MIN, BACKOFF_MAX, FAULTS_MAX, OUTPUT_BYTES_MAX};
+use crate::limits::{ASIDE_MIN, BACKOFF_MAX, FAULTS_MAX, LOST_AFTER, OUTPUT_BYTES_MAX};
 use crate::payload::Bytes;
 use crate::role::{Attempt, CloseReason, ConnId};
 use std::sync::Arc;
@@ -532,6 +532,24 @@ fn a_worker_that_only_greets_does_not_keep_the_run_alive() {
         bench.head.timers.get(Timer::GiveUp),
         Some(bench.now + give_up)
     );
+}
+
+#[test]
+fn a_worker_that_finishes_what_it_runs_is_waited_for() {
+    let give_up = Duration::from_secs(3);
+    let mut bench = Bench::new(1, job(9), |config| config.give_up = give_up);
+    let conn = bench.welcome(0, 0, 1);
+    bench.turn();
+    let frame = &Frame::Drain;
+    bench.tell(Event::Frame { conn, frame });
+    bench.live(conn, Time::ZERO + 100 * give_up);
+    assert_eq!(bench.said.exit, None);
+    let held: Vec<_> = bench.head.scheduler().held(0).collect();
+    for (attempt, _) in held {
+        bench.outcome(conn, attempt.task, attempt.number, Status::Returned, 0);
+    }
+    bench.live(conn, bench.now + LOST_AFTER + give_up);
+    assert_eq!(bench.said.exit, Some(Exit::NoWorker));
 }
 
 #[test]
